@@ -1,0 +1,16 @@
+//! nanogate: a gateway for LLM APIs on Pingora that takes the place of the LiteLLM proxy container.
+//!
+//! The layers, top down; a module may name only those below it (`tests/tidy.rs` holds this):
+//!
+//! ```text
+//! main -> cli -> server -> {gateway, admin} -> snapshot
+//!      -> {api, auth, routing, upstream, usage} -> {config, telemetry} -> wire
+//! ```
+//!
+//! `standin` is the bundled OpenAI-compatible upstream of `nanogate demo` and of the tests; it names only `wire`.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod standin;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Bytes and grammar: JSON skimmed and spliced, server-sent events split into frames. Knows no HTTP and no provider.

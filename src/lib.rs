@@ -7,10 +7,8 @@
 //!      -> {api, auth, routing, upstream, usage} -> {config, telemetry} -> wire
 //! ```
 //!
-//! `standin` is the bundled OpenAI-compatible upstream of `nanogate demo` and of the tests; it names only `wire`.
+//! `standin` is the bundled OpenAI-compatible upstream of `nanogate demo` and of the tests; it names no other room.
 
 #![forbid(unsafe_code)]
 
-pub mod config;
-pub mod standin;
 pub mod wire;

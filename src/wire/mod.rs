@@ -4,3 +4,4 @@
 //! Nothing here recurses with the depth of its input, and no input makes it panic.
 
 pub mod json;
+pub mod splice;

@@ -5,3 +5,4 @@
 
 pub mod json;
 pub mod splice;
+pub mod sse;

@@ -1,0 +1,172 @@
+//! The access line: one per request, as text or JSON, with what an operator asks first.
+//!
+//! Never a key, a prompt or a query string.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The log target of access lines, so that they can be filtered apart from the rest.
+pub const TARGET: &str = "nanogate::access";
+
+/// One finished request.
+#[derive(Debug, Default)]
+pub struct Line<'a> {
+    /// The gateway's id for it.
+    pub request_id: &'a str,
+    /// Method and path without the query.
+    pub method: &'a str,
+    /// See `method`.
+    pub path: &'a str,
+    /// The client's address.
+    pub client: &'a str,
+    /// Who the key proved the client to be; empty when nobody was asked.
+    pub caller: &'a str,
+    /// The name the client used.
+    pub model: &'a str,
+    /// The name sent upstream.
+    pub upstream_model: &'a str,
+    /// The deployment that served it.
+    pub deployment: &'a str,
+    /// Status sent; 499 when the client left before one.
+    pub status: u16,
+    /// Whether the answer was a stream.
+    pub stream: bool,
+    /// Whole time.
+    pub total: Duration,
+    /// Until the head went out.
+    pub head: Option<Duration>,
+    /// Until the first body byte went out.
+    pub first_byte: Option<Duration>,
+    /// Body bytes in and out.
+    pub bytes_in: u64,
+    /// See `bytes_in`.
+    pub bytes_out: u64,
+    /// Tokens as reported.
+    pub prompt_tokens: Option<u64>,
+    /// See `prompt_tokens`.
+    pub completion_tokens: Option<u64>,
+    /// Price as reported.
+    pub cost_usd: Option<f64>,
+    /// Parameters dropped, joined by commas.
+    pub dropped: &'a str,
+    /// Attempts as `deployment:outcome:milliseconds`, joined by commas; empty when none was made.
+    pub attempts: &'a str,
+    /// Why it ended: `done`, `client_left`, `upstream_truncated`, an error code …
+    pub end: &'a str,
+}
+
+impl Line<'_> {
+    /// `key=value` pairs; empty members are left out.
+    pub fn text(&self) -> String {
+        let mut out = String::with_capacity(320);
+        let _ = write!(out, "{} {} {} {}ms", self.method, Plain(self.path), self.status, millis(self.total));
+        self.each(|key, value| {
+            let _ = match value {
+                Value::Text(text) => write!(out, " {key}={}", Plain(text)),
+                Value::Number(number) => write!(out, " {key}={number}"),
+            };
+        });
+        out
+    }
+
+    /// One JSON object.
+    pub fn json(&self) -> String {
+        let mut object = serde_json::Map::new();
+        object.insert("method".into(), self.method.into());
+        object.insert("path".into(), self.path.into());
+        object.insert("status".into(), self.status.into());
+        object.insert("ms".into(), millis(self.total).into());
+        self.each(|key, value| {
+            let value = match value {
+                Value::Text(text) => text.into(),
+                Value::Number(number) => number.into(),
+            };
+            object.insert(key.into(), value);
+        });
+        serde_json::Value::Object(object).to_string()
+    }
+
+    fn each(&self, mut put: impl FnMut(&str, Value<'_>)) {
+        let texts = [("end", self.end), ("id", self.request_id), ("client", self.client), ("caller", self.caller)];
+        let models = [("model", self.model), ("upstream_model", self.upstream_model), ("deployment", self.deployment)];
+        for (key, text) in texts.into_iter().chain(models) {
+            if !text.is_empty() {
+                put(key, Value::Text(text));
+            }
+        }
+        if self.stream {
+            put("stream", Value::Text("true"));
+        }
+        let numbers = [
+            ("head_ms", self.head.map(millis)),
+            ("first_byte_ms", self.first_byte.map(millis)),
+            ("bytes_in", Some(self.bytes_in as f64)),
+            ("bytes_out", Some(self.bytes_out as f64)),
+            ("prompt_tokens", self.prompt_tokens.map(|n| n as f64)),
+            ("completion_tokens", self.completion_tokens.map(|n| n as f64)),
+            ("cost_usd", self.cost_usd),
+        ];
+        for (key, number) in numbers {
+            if let Some(number) = number {
+                put(key, Value::Number(number));
+            }
+        }
+        for (key, text) in [("dropped", self.dropped), ("attempts", self.attempts)] {
+            if !text.is_empty() {
+                put(key, Value::Text(text));
+            }
+        }
+    }
+}
+
+enum Value<'a> {
+    Text(&'a str),
+    Number(f64),
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// Text on a log line: what could break the line or be taken for another field is quoted.
+struct Plain<'a>(&'a str);
+
+impl std::fmt::Display for Plain<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '=' | '\\');
+        if self.0.contains(odd) { write!(out, "{:?}", self.0) } else { out.write_str(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Line<'static> {
+        Line {
+            request_id: "r-1",
+            method: "POST",
+            path: "/v1/chat/completions",
+            model: "a b\nc",
+            status: 200,
+            total: Duration::from_micros(12_340),
+            cost_usd: Some(0.25),
+            end: "done",
+            ..Line::default()
+        }
+    }
+
+    #[test]
+    fn a_text_line_stays_one_line() {
+        let text = line().text();
+        assert!(text.starts_with("POST /v1/chat/completions 200 12.3ms end=done id=r-1 model=\"a b\\nc\""), "{text}");
+        assert!(!text.contains('\n') && text.contains("cost_usd=0.25") && !text.contains("caller"), "{text}");
+    }
+
+    #[test]
+    fn a_json_line_is_json() {
+        let value: serde_json::Value = serde_json::from_str(&line().json()).unwrap();
+        assert_eq!(value["model"], "a b\nc");
+        assert_eq!(value["ms"], 12.3);
+    }
+}

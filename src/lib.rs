@@ -12,5 +12,6 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod standin;
 pub mod telemetry;
 pub mod wire;

@@ -15,4 +15,5 @@ pub mod auth;
 pub mod config;
 pub mod standin;
 pub mod telemetry;
+pub mod usage;
 pub mod wire;

@@ -1,0 +1,377 @@
+//! The face an answer shows: the client's model name, only the usage it asked for, the reasoning member it expects.
+//!
+//! Works on one JSON document, a frame of a stream or a whole answer, by splicing; everything else keeps its bytes.
+//! What it reads on the way (usage, price, an end, an error) is handed back as facts.
+
+use super::dialect::Dialect;
+use super::error::UpstreamError;
+use super::render;
+use crate::wire::json::{self, Kind, Skim, items_of, members_of};
+use crate::wire::splice::{Patch, Splice, apply};
+use bytes::Bytes;
+
+/// How `reasoning` is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reasoning {
+    /// Renamed `reasoning_content`, as LiteLLM shows it.
+    Renamed,
+    /// Under both names.
+    Both,
+    /// As the upstream sent it.
+    Untouched,
+}
+
+/// What the client of one request should see.
+#[derive(Clone, Debug)]
+pub struct Face {
+    /// The name to show, as a JSON string; none leaves the upstream's.
+    pub model: Option<Bytes>,
+    /// Whether usage inside a stream is shown.
+    pub usage: bool,
+    /// The reasoning member.
+    pub reasoning: Reasoning,
+}
+
+impl Face {
+    /// Shows every byte as it came.
+    pub fn untouched() -> Self {
+        Face { model: None, usage: true, reasoning: Reasoning::Untouched }
+    }
+}
+
+/// What became of a document.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// It passes as it came.
+    AsIs,
+    /// It passes like this.
+    Changed(Bytes),
+    /// It is not shown at all.
+    Dropped,
+}
+
+/// What a document said.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// A `usage` object.
+    pub usage: Option<Bytes>,
+    /// An `x_nanogpt_pricing` object.
+    pub pricing: Option<Bytes>,
+    /// The choices it spoke of, a bit each; the last bit stands for all from the 64th on.
+    pub choices: u64,
+    /// Those of them that named their finish reason.
+    pub finished: u64,
+    /// The dialect's last event of a whole stream.
+    pub ended: bool,
+    /// It is an answer and not only an error: there is a list of choices, whatever it holds, or a response object.
+    pub has_content: bool,
+    /// An error, and the status it names when it names one.
+    pub error: Option<(UpstreamError, Option<u16>)>,
+}
+
+/// Shows one frame of a stream.
+///
+/// # Errors
+/// When the data is no JSON object: it passes unchanged and is counted by the caller.
+pub fn frame(dialect: Dialect, data: &Bytes, face: &Face) -> Result<(Shown, Facts), json::SkimError> {
+    let skim = json::skim_answer(data, json::DEPTH_MAX_DEFAULT)?;
+    let mut editor = Editor::new(dialect, data, &skim, face);
+    editor.walk("\"delta\"");
+    Ok(editor.finish(true))
+}
+
+/// Shows a whole answer.
+///
+/// # Errors
+/// When the body is no JSON object.
+pub fn answer(dialect: Dialect, body: &Bytes, face: &Face) -> Result<(Shown, Facts), json::SkimError> {
+    let skim = json::skim_answer(body, json::DEPTH_MAX_DEFAULT)?;
+    let mut editor = Editor::new(dialect, body, &skim, face);
+    editor.walk("\"message\"");
+    Ok(editor.finish(false))
+}
+
+struct Editor<'d> {
+    dialect: Dialect,
+    doc: &'d Bytes,
+    skim: &'d Skim,
+    face: &'d Face,
+    splice: Splice<'d>,
+    facts: Facts,
+    usage_at: Option<usize>,
+    no_choices: bool,
+}
+
+impl<'d> Editor<'d> {
+    fn new(dialect: Dialect, doc: &'d Bytes, skim: &'d Skim, face: &'d Face) -> Self {
+        let splice = Splice::new(doc, skim);
+        Editor { dialect, doc, skim, face, splice, facts: Facts::default(), usage_at: None, no_choices: false }
+    }
+
+    fn walk(&mut self, part: &str) {
+        for (index, member) in self.skim.members().iter().enumerate() {
+            let value = member.value_span();
+            match (&self.doc[member.key_span()], member.kind) {
+                (b"\"model\"", Kind::String) => self.show_model(index),
+                (b"\"usage\"", Kind::Object) => {
+                    self.facts.usage = Some(self.doc.slice(value));
+                    self.usage_at = Some(index);
+                }
+                (b"\"x_nanogpt_pricing\"", Kind::Object) => self.facts.pricing = Some(self.doc.slice(value)),
+                (b"\"choices\"", Kind::Array) => self.walk_choices(index, part),
+                (b"\"message\"", Kind::Object) if self.dialect == Dialect::Messages => self.walk_nested(index),
+                (b"\"response\"", Kind::Object) if self.dialect == Dialect::Responses => self.walk_nested(index),
+                // A response that failed names its error and is one all the same.
+                (b"\"object\"" | b"\"output\"", _) if self.dialect == Dialect::Responses => {
+                    self.facts.has_content = true
+                }
+                (b"\"type\"", Kind::String) => self.note_type(&self.doc[value]),
+                (b"\"error\"", Kind::Object | Kind::String) => self.note_error(&self.doc[value]),
+                _ => {}
+            }
+        }
+    }
+
+    fn show_model(&mut self, index: usize) {
+        if let Some(model) = &self.face.model {
+            self.splice.replace(index, model.to_vec());
+        }
+    }
+
+    fn walk_choices(&mut self, index: usize, part: &str) {
+        let choices = &self.doc[self.skim.members()[index].value_span()];
+        self.facts.has_content = true;
+        self.no_choices = true;
+        let mut patches = Vec::new();
+        for (place, (item, _)) in items_of(choices).enumerate() {
+            self.no_choices = false;
+            let (mut choice, mut finished) = (place as u64, false);
+            for (key, value, kind) in members_of(&choices[item.clone()]) {
+                let name = &choices[item.start + key.start..item.start + key.end];
+                let at = item.start + value.start;
+                if name == b"\"finish_reason\"" {
+                    finished = kind != Kind::Null;
+                } else if name == b"\"index\"" {
+                    choice = number(&choices[at..at + value.len()]).unwrap_or(choice);
+                } else if name == part.as_bytes() && kind == Kind::Object {
+                    self.show_reasoning(choices, at..at + value.len(), &mut patches);
+                }
+            }
+            let bit = 1 << choice.min(63);
+            self.facts.choices |= bit;
+            self.facts.finished |= if finished { bit } else { 0 };
+        }
+        if !patches.is_empty() {
+            self.splice.replace(index, apply(choices, &mut patches));
+        }
+    }
+
+    /// Renames or doubles `reasoning` inside one delta or message, unless `reasoning_content` is there already.
+    fn show_reasoning(&self, choices: &[u8], part: std::ops::Range<usize>, patches: &mut Vec<Patch>) {
+        if self.face.reasoning == Reasoning::Untouched {
+            return;
+        }
+        let object = &choices[part.clone()];
+        let mut found = None;
+        for (key, value, kind) in members_of(object) {
+            match &object[key.clone()] {
+                b"\"reasoning_content\"" => return,
+                b"\"reasoning\"" if kind != Kind::Null => found = Some((key, value)),
+                _ => {}
+            }
+        }
+        let Some((key, value)) = found else { return };
+        let start = part.start + key.start;
+        let (range, bytes) = match self.face.reasoning {
+            Reasoning::Both => {
+                let mut twin = b"\"reasoning_content\":".to_vec();
+                twin.extend_from_slice(&object[value]);
+                twin.push(b',');
+                (start..start, twin)
+            }
+            _ => (start..part.start + key.end, b"\"reasoning_content\"".to_vec()),
+        };
+        patches.push(Patch { range, bytes: bytes.into() });
+    }
+
+    /// The message of `message_start` and the response of the responses events carry model and usage one level down.
+    fn walk_nested(&mut self, index: usize) {
+        let span = self.skim.members()[index].value_span();
+        let object = &self.doc[span.clone()];
+        let mut patches = Vec::new();
+        for (key, value, kind) in members_of(object) {
+            match (&object[key], kind) {
+                (b"\"model\"", Kind::String) => {
+                    if let Some(model) = &self.face.model {
+                        patches.push(Patch { range: value, bytes: model.clone() });
+                    }
+                }
+                (b"\"usage\"", Kind::Object) => {
+                    self.facts.usage = Some(self.doc.slice(span.start + value.start..span.start + value.end));
+                }
+                _ => {}
+            }
+        }
+        if !patches.is_empty() {
+            self.splice.replace(index, apply(object, &mut patches));
+        }
+    }
+
+    fn note_type(&mut self, value: &[u8]) {
+        let Some(kind) = json::string(value) else { return };
+        self.facts.ended |= self.dialect.is_final_event(&kind);
+        if kind == "error" && self.dialect == Dialect::Responses && self.facts.error.is_none() {
+            // The event's own members are the error: `{"type":"error","code":…,"message":…}`.
+            self.facts.error = render::read_object(self.dialect, self.doc).map(|error| (error, None));
+        }
+    }
+
+    fn note_error(&mut self, value: &[u8]) {
+        let status = members_of(value).filter(|(key, _, _)| matches!(&value[key.clone()], b"\"status\"" | b"\"code\""));
+        let status = status.filter_map(|(_, number, _)| status_of(&value[number])).next();
+        self.facts.error = render::read_object(self.dialect, self.doc).map(|error| (error, status));
+    }
+
+    /// Usage nobody asked for is hidden in streams only: a plain answer always shows it.
+    fn finish(mut self, in_stream: bool) -> (Shown, Facts) {
+        let hide = in_stream && !self.face.usage && self.dialect == Dialect::Chat;
+        if let (true, Some(index)) = (hide, self.usage_at) {
+            if self.no_choices {
+                return (Shown::Dropped, self.facts);
+            }
+            self.splice.remove(index);
+        }
+        let shown = if self.splice.is_untouched() { Shown::AsIs } else { Shown::Changed(self.splice.finish()) };
+        (shown, self.facts)
+    }
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// A number or text that is an error status.
+fn status_of(value: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(value).ok()?.trim_matches('"');
+    text.parse().ok().filter(|status| (400..=599).contains(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn face(usage: bool, reasoning: Reasoning) -> Face {
+        Face { model: Some("\"mine\"".into()), usage, reasoning }
+    }
+
+    fn shown(dialect: Dialect, data: &'static str, face: &Face) -> (String, Facts) {
+        let data = Bytes::from_static(data.as_bytes());
+        let (shown, facts) = frame(dialect, &data, face).expect("the test's frame is JSON");
+        let text = match shown {
+            Shown::AsIs => data,
+            Shown::Changed(bytes) => bytes,
+            Shown::Dropped => Bytes::from_static(b"(dropped)"),
+        };
+        (String::from_utf8(text.to_vec()).unwrap(), facts)
+    }
+
+    #[test]
+    fn model_is_mapped_and_everything_else_keeps_its_bytes() {
+        let (text, facts) = shown(
+            Dialect::Chat,
+            r#"{ "id":"x", "model" : "up" ,"choices":[{"delta":{"content":"\u00e9 1.0"},"finish_reason":null}], "n":1.0}"#,
+            &face(false, Reasoning::Renamed),
+        );
+        assert_eq!(
+            text,
+            r#"{ "id":"x", "model" : "mine" ,"choices":[{"delta":{"content":"\u00e9 1.0"},"finish_reason":null}], "n":1.0}"#
+        );
+        assert!(facts.finished == 0 && facts.has_content && facts.usage.is_none());
+    }
+
+    #[test]
+    fn usage_nobody_asked_for_goes_and_its_own_frame_goes_whole() {
+        let face = face(false, Reasoning::Untouched);
+        let (text, facts) = shown(
+            Dialect::Chat,
+            r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}"#,
+            &face,
+        );
+        assert_eq!(text, r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#);
+        assert!(facts.finished == facts.choices && facts.usage.is_some());
+        let (text, _) = shown(Dialect::Chat, r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, &face);
+        assert_eq!(text, "(dropped)");
+        let (text, _) = shown(Dialect::Chat, r#"{"choices":[],"usage":null}"#, &face);
+        assert_eq!(text, r#"{"choices":[],"usage":null}"#);
+    }
+
+    #[test]
+    fn reasoning_takes_the_shape_that_is_wanted() {
+        let data = r#"{"choices":[{"delta":{"reasoning":"a","content":null}},{"delta":{"reasoning":"b","reasoning_content":"c"}}]}"#;
+        let (text, _) = shown(Dialect::Chat, data, &face(false, Reasoning::Renamed));
+        assert_eq!(
+            text,
+            r#"{"choices":[{"delta":{"reasoning_content":"a","content":null}},{"delta":{"reasoning":"b","reasoning_content":"c"}}]}"#
+        );
+        let (text, _) = shown(Dialect::Chat, data, &face(false, Reasoning::Both));
+        assert!(
+            text.starts_with(r#"{"choices":[{"delta":{"reasoning_content":"a","reasoning":"a","content":null}}"#),
+            "{text}"
+        );
+        let (text, _) = shown(Dialect::Chat, data, &face(false, Reasoning::Untouched));
+        assert_eq!(text, data);
+    }
+
+    #[test]
+    fn other_dialects_carry_their_model_one_level_down() {
+        let face = face(false, Reasoning::Renamed);
+        let (text, facts) = shown(
+            Dialect::Messages,
+            r#"{"type":"message_start","message":{"model":"up","usage":{"input_tokens":9}}}"#,
+            &face,
+        );
+        assert_eq!(text, r#"{"type":"message_start","message":{"model":"mine","usage":{"input_tokens":9}}}"#);
+        assert!(facts.usage.is_some() && !facts.ended);
+        let (text, facts) =
+            shown(Dialect::Responses, r#"{"type":"response.completed","response":{"model":"up","output":[]}}"#, &face);
+        assert_eq!(text, r#"{"type":"response.completed","response":{"model":"mine","output":[]}}"#);
+        assert!(facts.ended);
+    }
+
+    #[test]
+    fn errors_are_found_in_every_form() {
+        let face = face(false, Reasoning::Renamed);
+        for (dialect, data, words, status) in [
+            (
+                Dialect::Chat,
+                r#"{"choices":[{"finish_reason":"error"}],"error":{"message":"m","code":503}}"#,
+                "m",
+                Some(503),
+            ),
+            (Dialect::Chat, r#"{"error":"m"}"#, "m", None),
+            (Dialect::Messages, r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, "m", None),
+            (Dialect::Responses, r#"{"type":"error","code":"x","message":"m","param":null}"#, "m", None),
+        ] {
+            let (_, facts) = shown(dialect, data, &face);
+            let (error, found) = facts.error.expect(data);
+            assert_eq!((error.message.as_str(), found), (words, status), "{data}");
+        }
+        let (_, facts) = shown(Dialect::Chat, r#"{"choices":[],"error":null}"#, &face);
+        assert!(facts.error.is_none());
+        let (_, facts) = shown(Dialect::Responses, r#"{"type":"response.created","response":{"error":null}}"#, &face);
+        assert!(facts.error.is_none());
+    }
+
+    #[test]
+    fn a_plain_answer_always_shows_its_usage() {
+        let body = Bytes::from_static(
+            br#"{"model":"up","choices":[{"message":{"reasoning":"r"}}],"usage":{"prompt_tokens":1}}"#,
+        );
+        let (shown, facts) = answer(Dialect::Chat, &body, &face(false, Reasoning::Renamed)).unwrap();
+        let expected: &[u8] =
+            br#"{"model":"mine","choices":[{"message":{"reasoning_content":"r"}}],"usage":{"prompt_tokens":1}}"#;
+        assert_eq!(shown, Shown::Changed(Bytes::from_static(expected)));
+        assert!(facts.usage.is_some());
+        assert!(answer(Dialect::Chat, &Bytes::from_static(b"[1]"), &Face::untouched()).is_err());
+    }
+}

@@ -14,6 +14,7 @@
 pub mod api;
 pub mod auth;
 pub mod config;
+pub mod routing;
 pub mod standin;
 pub mod telemetry;
 pub mod usage;

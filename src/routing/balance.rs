@@ -1,0 +1,251 @@
+//! Which of a group's deployments comes next: the lowest order first, within it by the configured strategy.
+
+use super::vitals::Vitals;
+use std::sync::Arc;
+
+/// How the next deployment is chosen among equals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Drawn by weight.
+    #[default]
+    SimpleShuffle,
+    /// The one with the fewest requests running.
+    LeastBusy,
+    /// The quicker of two drawn ones, by its recent time to the head and what runs on it.
+    LatencyBased,
+    /// The one that used the smallest share of its requests or tokens a minute.
+    UsageBased,
+}
+
+/// What the choice looks at.
+#[derive(Clone, Debug, Default)]
+pub struct Share {
+    /// Deployments of a lower order are used up first; LiteLLM's `order`.
+    pub order: u32,
+    /// Relative share of the draws within an order; not negative.
+    pub weight: f64,
+    /// Requests a minute it should get, for [`Strategy::UsageBased`].
+    pub rpm: Option<u64>,
+    /// Tokens a minute it should get, for [`Strategy::UsageBased`].
+    pub tpm: Option<u64>,
+    /// Requests at a time it should get.
+    pub in_flight_max: Option<u32>,
+    /// What traffic shows of it.
+    pub vitals: Arc<Vitals>,
+}
+
+/// One choice to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// How.
+    pub strategy: Strategy,
+    /// Uniform in 0.0..1.0.
+    pub chance: f64,
+    /// The time.
+    pub now_ms: u64,
+}
+
+/// Chooses one of `members` that is not in `tried`, usable before resting, of the lowest order left; when all were
+/// tried, any of them again. None only for an empty group.
+pub fn pick(members: &[usize], shares: &[Share], tried: &[usize], draw: Draw) -> Option<usize> {
+    let fresh: Vec<usize> = members.iter().copied().filter(|member| !tried.contains(member)).collect();
+    let candidates = if fresh.is_empty() { members } else { &fresh };
+    if let [only] = candidates {
+        return Some(*only);
+    }
+    let usable: Vec<usize> = candidates.iter().copied().filter(|member| is_usable(&shares[*member], draw)).collect();
+    let mut candidates = if usable.is_empty() { candidates.to_vec() } else { usable };
+    loop {
+        let chosen = choose(&candidates, shares, draw)?;
+        // A probe's place may have been taken in between; then the others are looked at, and at last it is used anyway.
+        if candidates.len() == 1 || shares[chosen].vitals.take_usable(draw.now_ms) {
+            return Some(chosen);
+        }
+        candidates.retain(|member| *member != chosen);
+    }
+}
+
+fn is_usable(share: &Share, draw: Draw) -> bool {
+    let room = share.in_flight_max.is_none_or(|max| share.vitals.in_flight() < max);
+    room && share.vitals.is_usable(draw.now_ms)
+}
+
+fn choose(members: &[usize], shares: &[Share], draw: Draw) -> Option<usize> {
+    let order = members.iter().map(|member| shares[*member].order).min()?;
+    let ready: Vec<usize> = members.iter().copied().filter(|member| shares[*member].order == order).collect();
+    let first = place(ready.len(), draw.chance);
+    // The search begins at a drawn place, so that equals share.
+    let turned = || ready[first..].iter().chain(&ready[..first]).copied();
+    match draw.strategy {
+        Strategy::SimpleShuffle => by_weight(&ready, shares, draw.chance),
+        Strategy::LeastBusy => turned().min_by_key(|member| shares[*member].vitals.in_flight()),
+        Strategy::LatencyBased => {
+            let cost = |member: &usize| {
+                let vitals = &shares[*member].vitals;
+                vitals.mean_us().saturating_mul(u64::from(vitals.in_flight()) + 1)
+            };
+            turned().take(2).min_by_key(cost)
+        }
+        Strategy::UsageBased => {
+            let used = |member: usize| used_share(&shares[member], draw.now_ms);
+            turned().min_by(|one, other| used(*one).total_cmp(&used(*other)))
+        }
+    }
+}
+
+/// The larger of its shares of requests and tokens; plain counts where no limit is given.
+fn used_share(share: &Share, now_ms: u64) -> f64 {
+    let (requests, tokens) = share.vitals.usage(now_ms);
+    let part = |used: u64, limit: Option<u64>| limit.map(|limit| used as f64 / (limit.max(1)) as f64);
+    match (part(requests, share.rpm), part(tokens, share.tpm)) {
+        (None, None) => requests as f64,
+        (requests, tokens) => requests.unwrap_or(0.0).max(tokens.unwrap_or(0.0)),
+    }
+}
+
+fn place(count: usize, chance: f64) -> usize {
+    ((chance * count as f64) as usize).min(count.saturating_sub(1))
+}
+
+fn by_weight(ready: &[usize], shares: &[Share], chance: f64) -> Option<usize> {
+    let total: f64 = ready.iter().map(|member| shares[*member].weight).sum();
+    if total <= 0.0 {
+        // All weights are zero: everybody is equal.
+        return ready.get(place(ready.len(), chance)).copied();
+    }
+    let mut left = chance * total;
+    let mut last = None;
+    for member in ready.iter().filter(|member| shares[**member].weight > 0.0) {
+        last = Some(*member);
+        left -= shares[*member].weight;
+        if left < 0.0 {
+            break;
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vitals::{Ending, Policy};
+    use super::*;
+
+    fn shares(list: &[(u32, f64)]) -> Vec<Share> {
+        list.iter().map(|(order, weight)| Share { order: *order, weight: *weight, ..Share::default() }).collect()
+    }
+
+    fn draw(chance: f64) -> Draw {
+        Draw { strategy: Strategy::SimpleShuffle, chance, now_ms: 1 }
+    }
+
+    fn by(strategy: Strategy, chance: f64) -> Draw {
+        Draw { strategy, chance, now_ms: 1 }
+    }
+
+    fn rest(share: &Share, now_ms: u64) {
+        let failed = Ending::Failed { status: 503, certain: true, retry_after_ms: None };
+        share.vitals.ended(failed, Policy { failures_max: 1, rest_ms: 1_000 }, now_ms);
+    }
+
+    #[test]
+    fn weights_are_shares_of_the_draws() {
+        let shares = shares(&[(0, 9.0), (0, 1.0), (0, 0.0)]);
+        let drawn: Vec<_> =
+            (0..1000).filter_map(|n| pick(&[0, 1, 2], &shares, &[], draw(f64::from(n) / 1000.0))).collect();
+        let times = |member| drawn.iter().filter(|drawn| **drawn == member).count();
+        assert_eq!((times(0), times(1), times(2)), (900, 100, 0));
+    }
+
+    #[test]
+    fn zero_weights_everywhere_mean_equal_shares() {
+        let shares = shares(&[(0, 0.0), (0, 0.0)]);
+        assert_eq!(pick(&[0, 1], &shares, &[], draw(0.49)), Some(0));
+        assert_eq!(pick(&[0, 1], &shares, &[], draw(0.999_999)), Some(1));
+    }
+
+    #[test]
+    fn order_comes_first_and_untried_ones_before_repeats() {
+        let shares = shares(&[(1, 1.0), (2, 1.0), (2, 1.0)]);
+        assert_eq!(pick(&[0, 1, 2], &shares, &[], draw(0.9)), Some(0));
+        assert_eq!(pick(&[0, 1, 2], &shares, &[0], draw(0.9)), Some(2));
+        assert_eq!(pick(&[0, 1, 2], &shares, &[0, 2], draw(0.9)), Some(1));
+        assert_eq!(pick(&[0, 1, 2], &shares, &[0, 1, 2], draw(0.9)), Some(0));
+        assert_eq!(pick(&[], &shares, &[], draw(0.5)), None);
+    }
+
+    #[test]
+    fn a_resting_one_is_passed_over_while_others_are_usable_and_never_the_last() {
+        let shares = shares(&[(0, 1.0), (1, 1.0)]);
+        rest(&shares[0], 0);
+        assert_eq!(pick(&[0, 1], &shares, &[], draw(0.0)), Some(1), "a resting order makes way for the next");
+        assert_eq!(pick(&[0], &shares, &[], draw(0.0)), Some(0));
+        rest(&shares[1], 0);
+        assert!(pick(&[0, 1], &shares, &[], draw(0.5)).is_some(), "somebody is always called");
+        let later = Draw { now_ms: 1_500, ..draw(0.0) };
+        assert_eq!(pick(&[0, 1], &shares, &[], later), Some(0), "its rest is over: a probe");
+        assert_eq!(pick(&[0, 1], &shares, &[], later), Some(1), "only one probe at a time");
+    }
+
+    #[test]
+    fn the_least_busy_is_chosen_and_equals_share() {
+        let shares = shares(&[(0, 1.0), (0, 1.0), (0, 1.0)]);
+        shares[0].vitals.begin(1);
+        let counts = |strategy| {
+            let mut counts = [0; 3];
+            for n in 0..90 {
+                counts[pick(&[0, 1, 2], &shares, &[], by(strategy, f64::from(n) / 90.0)).unwrap()] += 1;
+            }
+            counts
+        };
+        let [busy, one, other] = counts(Strategy::LeastBusy);
+        assert_eq!(busy, 0);
+        assert!(one >= 30 && other >= 30, "{one} {other}");
+    }
+
+    #[test]
+    fn the_quicker_of_two_is_chosen_and_the_slowest_never() {
+        let shares = shares(&[(0, 1.0), (0, 1.0), (0, 1.0)]);
+        for (share, time_us) in shares.iter().zip([1_000, 2_000, 50_000]) {
+            share.vitals.answered_in(time_us);
+        }
+        let chosen: Vec<_> = (0..90)
+            .map(|n| pick(&[0, 1, 2], &shares, &[], by(Strategy::LatencyBased, f64::from(n) / 90.0)).unwrap())
+            .collect();
+        assert!(!chosen.contains(&2) && chosen.contains(&0) && chosen.contains(&1));
+    }
+
+    #[test]
+    fn the_smallest_used_share_is_chosen() {
+        let mut shares = shares(&[(0, 1.0), (0, 1.0)]);
+        (shares[0].rpm, shares[1].rpm) = (Some(10), Some(100));
+        for share in &shares {
+            (0..5).for_each(|_| share.vitals.begin(1));
+        }
+        for chance in [0.0, 0.9] {
+            assert_eq!(pick(&[0, 1], &shares, &[], by(Strategy::UsageBased, chance)), Some(1));
+        }
+    }
+
+    #[test]
+    fn one_that_is_full_makes_way() {
+        let mut shares = shares(&[(0, 1.0), (0, 1.0)]);
+        shares[0].in_flight_max = Some(1);
+        shares[0].vitals.begin(1);
+        assert_eq!(pick(&[0, 1], &shares, &[], draw(0.0)), Some(1));
+        assert_eq!(pick(&[0], &shares, &[], draw(0.0)), Some(0), "alone it is used all the same");
+    }
+
+    #[test]
+    fn every_choice_of_every_subset_is_a_member() {
+        let shares = shares(&[(0, 0.1), (0, 0.0), (1, 3.0), (1, 0.5)]);
+        rest(&shares[3], 0);
+        let strategies = [Strategy::SimpleShuffle, Strategy::LeastBusy, Strategy::LatencyBased, Strategy::UsageBased];
+        for (mask, strategy) in (1..16_usize).flat_map(|mask| strategies.map(|strategy| (mask, strategy))) {
+            let members: Vec<usize> = (0..4).filter(|bit| mask & (1 << bit) != 0).collect();
+            for step in 0..=100 {
+                let chosen = pick(&members, &shares, &[], by(strategy, f64::from(step) / 100.0));
+                assert!(chosen.is_some_and(|member| members.contains(&member)), "{members:?} {chosen:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What live traffic shows of one deployment, without a lock: whether it rests, how busy and how quick it is.
+//!
+//! A resting deployment is not called while others of its group are usable; it is never refused when it is the last
+//! one. Knows no clock: every call is told the time.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// One probe may run this long before another is let through.
+const PROBE_MS: u64 = 30_000;
+/// A deployment that keeps failing rests longer each time, up to so many times its first rest.
+const REST_DOUBLINGS_MAX: u32 = 5;
+/// No upstream's `retry-after` keeps a deployment away longer than this.
+const RETRY_AFTER_MAX_MS: u64 = 300_000;
+/// Weight of the newest observation in the running mean of times to first byte, as 1/N.
+const MEAN_OVER: u64 = 8;
+/// The window of the usage counts.
+const WINDOW_MS: u64 = 60_000;
+
+/// When a deployment rests, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Failures in a row before it rests.
+    pub failures_max: u32,
+    /// The first rest; 0 means never.
+    pub rest_ms: u64,
+}
+
+/// How an attempt ended, as far as the deployment is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Answered well, or with the client's own mistake.
+    Good,
+    /// Failed with this status, 0 when there was none.
+    Failed {
+        /// See the variant.
+        status: u16,
+        /// It will refuse the next request too (401, 403, 404), or asked to be left alone.
+        certain: bool,
+        /// How long it asked to be left alone, in milliseconds.
+        retry_after_ms: Option<u64>,
+    },
+    /// Nothing is known: the client left.
+    Unknown,
+}
+
+/// Where a deployment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// In use.
+    Closed,
+    /// Not called while others are usable.
+    Resting,
+    /// Its rest is over and one request tries it.
+    Probing,
+}
+
+impl State {
+    /// The word in health and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::Resting => "resting",
+            State::Probing => "probing",
+        }
+    }
+}
+
+/// The record of one deployment. Times are milliseconds on any steady clock that all callers share.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    failures_in_row: AtomicU32,
+    rests_in_row: AtomicU32,
+    last_failure_status: AtomicU32,
+    /// 0: closed.
+    resting_until_ms: AtomicU64,
+    probe_began_ms: AtomicU64,
+    in_flight: AtomicU32,
+    /// Running mean of the time to the head; 0 before the first.
+    mean_us: AtomicU64,
+    window_began_ms: AtomicU64,
+    window_requests: AtomicU64,
+    window_tokens: AtomicU64,
+}
+
+impl Vitals {
+    /// Whether it should be called now, while others could be; takes the probe's place when its rest is over.
+    pub fn take_usable(&self, now_ms: u64) -> bool {
+        let until = self.resting_until_ms.load(Ordering::Relaxed);
+        if until == 0 {
+            return true;
+        }
+        let began = self.probe_began_ms.load(Ordering::Relaxed);
+        let free = began == 0 || now_ms >= began + PROBE_MS;
+        let take =
+            |began| self.probe_began_ms.compare_exchange(began, now_ms.max(1), Ordering::AcqRel, Ordering::Relaxed);
+        now_ms >= until && free && take(began).is_ok()
+    }
+
+    /// Whether [`Vitals::take_usable`] would say yes, without taking anything.
+    pub fn is_usable(&self, now_ms: u64) -> bool {
+        let until = self.resting_until_ms.load(Ordering::Relaxed);
+        let began = self.probe_began_ms.load(Ordering::Relaxed);
+        until == 0 || (now_ms >= until && (began == 0 || now_ms >= began + PROBE_MS))
+    }
+
+    /// Where it is.
+    pub fn state(&self, now_ms: u64) -> State {
+        match self.resting_until_ms.load(Ordering::Relaxed) {
+            0 => State::Closed,
+            until if now_ms < until => State::Resting,
+            _ => State::Probing,
+        }
+    }
+
+    /// Counts a request that begins.
+    pub fn begin(&self, now_ms: u64) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.turn_window(now_ms);
+        self.window_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that is over, however it ended.
+    pub fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes how long the head of an answer took.
+    pub fn answered_in(&self, time_us: u64) {
+        let mean = self.mean_us.load(Ordering::Relaxed);
+        // A slow answer counts at once, a quick one by and by: a deployment in trouble is avoided early.
+        let next = if mean == 0 || time_us > mean { time_us } else { mean - (mean - time_us) / MEAN_OVER };
+        self.mean_us.store(next.max(1), Ordering::Relaxed);
+    }
+
+    /// Notes tokens it has used.
+    pub fn used(&self, tokens: u64, now_ms: u64) {
+        self.turn_window(now_ms);
+        self.window_tokens.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// Notes an ending; the state when it changed by it.
+    pub fn ended(&self, ending: Ending, policy: Policy, now_ms: u64) -> Option<State> {
+        match ending {
+            Ending::Unknown => {
+                // A probe that learned nothing makes room for the next.
+                self.probe_began_ms.store(0, Ordering::Relaxed);
+                None
+            }
+            Ending::Good => {
+                self.failures_in_row.store(0, Ordering::Relaxed);
+                self.rests_in_row.store(0, Ordering::Relaxed);
+                self.probe_began_ms.store(0, Ordering::Relaxed);
+                (self.resting_until_ms.swap(0, Ordering::AcqRel) != 0).then_some(State::Closed)
+            }
+            Ending::Failed { status, certain, retry_after_ms } => {
+                self.last_failure_status.store(u32::from(status), Ordering::Relaxed);
+                let failures = self.failures_in_row.fetch_add(1, Ordering::Relaxed) + 1;
+                let was_probe = self.resting_until_ms.load(Ordering::Relaxed) != 0;
+                let enough = certain || retry_after_ms.is_some() || was_probe || failures >= policy.failures_max;
+                (enough && policy.rest_ms > 0).then(|| self.rest(retry_after_ms, policy, now_ms))
+            }
+        }
+    }
+
+    fn rest(&self, retry_after_ms: Option<u64>, policy: Policy, now_ms: u64) -> State {
+        let rests = self.rests_in_row.fetch_add(1, Ordering::Relaxed).min(REST_DOUBLINGS_MAX);
+        let own = policy.rest_ms.saturating_mul(1 << rests);
+        let pause = retry_after_ms.map_or(own, |asked| asked.min(RETRY_AFTER_MAX_MS).max(policy.rest_ms));
+        self.probe_began_ms.store(0, Ordering::Relaxed);
+        self.resting_until_ms.store((now_ms + pause).max(1), Ordering::Release);
+        State::Resting
+    }
+
+    /// Requests running now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Running mean of the time to the head, in microseconds; 0 before the first answer.
+    pub fn mean_us(&self) -> u64 {
+        self.mean_us.load(Ordering::Relaxed)
+    }
+
+    /// Requests and tokens in the running minute.
+    pub fn usage(&self, now_ms: u64) -> (u64, u64) {
+        self.turn_window(now_ms);
+        (self.window_requests.load(Ordering::Relaxed), self.window_tokens.load(Ordering::Relaxed))
+    }
+
+    /// Failures since the last success, and the status of the last one (0 for none).
+    pub fn failures(&self) -> (u32, u32) {
+        (self.failures_in_row.load(Ordering::Relaxed), self.last_failure_status.load(Ordering::Relaxed))
+    }
+
+    fn turn_window(&self, now_ms: u64) {
+        let began = self.window_began_ms.load(Ordering::Relaxed);
+        let over = now_ms >= began + WINDOW_MS;
+        if over && self.window_began_ms.compare_exchange(began, now_ms, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.window_requests.store(0, Ordering::Relaxed);
+            self.window_tokens.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { failures_max: 3, rest_ms: 5_000 };
+    const FAILED: Ending = Ending::Failed { status: 503, certain: false, retry_after_ms: None };
+
+    #[test]
+    fn failures_in_a_row_rest_and_a_good_probe_closes() {
+        let vitals = Vitals::default();
+        assert_eq!(vitals.ended(FAILED, POLICY, 1), None);
+        assert_eq!(vitals.ended(FAILED, POLICY, 2), None);
+        assert_eq!(vitals.ended(FAILED, POLICY, 3), Some(State::Resting));
+        assert!(!vitals.take_usable(5_002) && vitals.state(5_002) == State::Resting);
+        assert!(vitals.take_usable(5_003), "the rest is over");
+        assert!(!vitals.take_usable(5_004) && !vitals.is_usable(5_004), "one probe at a time");
+        assert_eq!(vitals.state(5_004), State::Probing);
+        assert_eq!(vitals.ended(Ending::Good, POLICY, 5_010), Some(State::Closed));
+        assert!(vitals.take_usable(5_011) && vitals.take_usable(5_011));
+    }
+
+    #[test]
+    fn a_failed_probe_rests_longer_each_time_within_bounds() {
+        let vitals = Vitals::default();
+        let mut now = 0;
+        for _ in 0..3 {
+            vitals.ended(FAILED, POLICY, now);
+        }
+        for doubling in [2, 4, 8, 16, 32, 32] {
+            now += 5_000 * 40;
+            assert!(vitals.take_usable(now));
+            assert_eq!(vitals.ended(FAILED, POLICY, now), Some(State::Resting));
+            assert!(!vitals.is_usable(now + 5_000 * doubling - 1));
+            assert!(vitals.is_usable(now + 5_000 * doubling));
+        }
+    }
+
+    #[test]
+    fn certain_failures_and_retry_after_rest_at_once() {
+        let vitals = Vitals::default();
+        let refused = Ending::Failed { status: 401, certain: true, retry_after_ms: None };
+        assert_eq!(vitals.ended(refused, POLICY, 10), Some(State::Resting));
+        let vitals = Vitals::default();
+        let busy = Ending::Failed { status: 429, certain: false, retry_after_ms: Some(20_000) };
+        assert_eq!(vitals.ended(busy, POLICY, 10), Some(State::Resting));
+        assert!(!vitals.is_usable(20_009) && vitals.is_usable(20_010));
+        let never = Policy { rest_ms: 0, ..POLICY };
+        assert_eq!(Vitals::default().ended(refused, never, 10), None);
+    }
+
+    #[test]
+    fn a_probe_that_learned_nothing_or_was_lost_makes_room() {
+        let vitals = Vitals::default();
+        vitals.ended(Ending::Failed { status: 404, certain: true, retry_after_ms: None }, POLICY, 0);
+        assert!(vitals.take_usable(5_000));
+        assert_eq!(vitals.ended(Ending::Unknown, POLICY, 5_100), None);
+        assert!(vitals.take_usable(5_101));
+        assert!(!vitals.take_usable(5_102) && vitals.take_usable(5_101 + PROBE_MS));
+    }
+
+    #[test]
+    fn slow_answers_count_at_once_and_windows_turn() {
+        let vitals = Vitals::default();
+        vitals.answered_in(1_000);
+        vitals.answered_in(9_000);
+        assert_eq!(vitals.mean_us(), 9_000);
+        vitals.answered_in(1_000);
+        assert_eq!(vitals.mean_us(), 8_000);
+        vitals.begin(1);
+        vitals.used(100, 2);
+        assert_eq!(vitals.usage(59_999), (1, 100));
+        assert_eq!(vitals.usage(WINDOW_MS + 1), (0, 0));
+        vitals.leave();
+        assert_eq!(vitals.in_flight(), 0);
+    }
+}

@@ -17,5 +17,6 @@ pub mod config;
 pub mod routing;
 pub mod standin;
 pub mod telemetry;
+pub mod upstream;
 pub mod usage;
 pub mod wire;

@@ -1,0 +1,257 @@
+//! Request heads for the upstream: built fresh, so that nothing of the client's crosses but what is named here.
+//!
+//! What a deployment always sends is rendered once, when the configuration is loaded.
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    USER_AGENT,
+};
+use http::{Method, Version};
+use pingora_http::RequestHeader;
+
+/// NanoGPT's own request headers that have no `x-` prefix (docs at commit f0b5f52, 2026-08-22).
+static NANOGPT_HEADERS: &[&str] = &[
+    "memory",
+    "memory_expiration_days",
+    "moderation",
+    "moderation-model",
+    "redaction",
+    "redacted",
+    "piiredaction",
+    "piiredacted",
+];
+
+/// Headers that belong to the Messages dialect and always accompany it.
+static ANTHROPIC_HEADERS: &[&str] = &["anthropic-version", "anthropic-beta"];
+
+/// Client headers that are spoken to the gateway and mean nothing behind it.
+static SPOKEN_TO_US: &[&str] = &["x-litellm-timeout", "x-litellm-num-retries", "x-litellm-call-id", "x-request-id"];
+
+const OUR_USER_AGENT: &str = concat!("nanogate/", env!("CARGO_PKG_VERSION"));
+
+/// What the client should be offered by the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// A whole JSON document.
+    Json,
+    /// Server-sent events.
+    Events,
+    /// Whatever the route yields: audio, images.
+    Anything,
+}
+
+/// The parts of a head that depend on the request.
+pub struct Request<'a> {
+    /// Method towards the upstream.
+    pub method: Method,
+    /// Path behind the deployment's base, beginning with a slash.
+    pub path: &'a str,
+    /// The client's query, when the route keeps it.
+    pub query: Option<&'a str>,
+    /// Exact length of the body; none for a request without one.
+    pub content_length: Option<usize>,
+    /// Type of the body.
+    pub content_type: Option<&'a HeaderValue>,
+    /// What is asked for.
+    pub accepted: Accepted,
+    /// The gateway's name for this request.
+    pub request_id: &'a HeaderValue,
+    /// The client's headers of the Messages dialect pass.
+    pub messages: bool,
+    /// The operator lets client headers pass.
+    pub forward: bool,
+    /// Tells which headers may carry a client's credential.
+    pub is_credential: fn(&str) -> bool,
+}
+
+/// A deployment's share of every head.
+pub struct Template {
+    base_path: String,
+    fixed: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Template {
+    /// Renders the fixed headers. `extra` overrides all others of the same name.
+    ///
+    /// Returns none when a value cannot be a header: the caller names the fault.
+    pub fn new(
+        base_path: &str,
+        authority: &str,
+        key: Option<&str>,
+        organization: Option<&str>,
+        extra: &[(String, String)],
+    ) -> Option<Self> {
+        let mut fixed = HeaderMap::new();
+        fixed.insert(HOST, HeaderValue::from_str(authority).ok()?);
+        fixed.insert(USER_AGENT, HeaderValue::from_static(OUR_USER_AGENT));
+        fixed.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(key) = key {
+            fixed.insert(AUTHORIZATION, secret(&format!("Bearer {key}"))?);
+        }
+        if let Some(organization) = organization {
+            fixed.insert(HeaderName::from_static("openai-organization"), HeaderValue::from_str(organization).ok()?);
+        }
+        for (name, value) in extra {
+            fixed.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, secret(value)?);
+        }
+        let fixed = fixed.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
+        Some(Template { base_path: base_path.to_owned(), fixed })
+    }
+
+    /// Replaces `head`, a copy of the client's head with hop-by-hop headers already gone, by the upstream's.
+    ///
+    /// # Errors
+    /// When the path cannot be a request target.
+    pub fn write(&self, head: &mut RequestHeader, request: &Request<'_>) -> pingora_error::Result<()> {
+        let path = self.target(request);
+        let mut fresh = RequestHeader::build(request.method.clone(), path.as_bytes(), Some(self.fixed.len() + 8))?;
+        if head.version == Version::HTTP_2 {
+            // Pingora has settled on HTTP/2 with the upstream and panics when the head forgets it.
+            fresh.set_version(Version::HTTP_2);
+        }
+        for (name, value) in passing(&head.headers, request) {
+            fresh.append_header(name.clone(), value.clone())?;
+        }
+        fresh.insert_header(ACCEPT, accept(request.accepted))?;
+        fresh.insert_header("x-request-id", request.request_id.clone())?;
+        if let Some(value) = request.content_type {
+            fresh.insert_header(CONTENT_TYPE, value.clone())?;
+        }
+        if let Some(length) = request.content_length {
+            fresh.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
+        }
+        for (name, value) in &self.fixed {
+            fresh.insert_header(name.clone(), value.clone())?;
+        }
+        *head = fresh;
+        Ok(())
+    }
+
+    fn target(&self, request: &Request<'_>) -> String {
+        let query = request.query.unwrap_or_default();
+        let mut target = String::with_capacity(self.base_path.len() + request.path.len() + query.len() + 1);
+        target.push_str(&self.base_path);
+        target.push_str(request.path);
+        if !query.is_empty() {
+            target.push('?');
+            target.push_str(query);
+        }
+        target
+    }
+}
+
+/// The client's headers that may cross.
+fn passing<'h>(
+    client: &'h HeaderMap,
+    request: &'h Request<'_>,
+) -> impl Iterator<Item = (&'h HeaderName, &'h HeaderValue)> {
+    client.iter().filter(move |(name, _)| {
+        let name = name.as_str();
+        if (request.is_credential)(name) || SPOKEN_TO_US.contains(&name) {
+            return false;
+        }
+        let anthropic = ANTHROPIC_HEADERS.contains(&name);
+        if !request.forward {
+            return anthropic && request.messages;
+        }
+        anthropic || NANOGPT_HEADERS.contains(&name) || (name.starts_with("x-") && !name.starts_with("x-stainless-"))
+    })
+}
+
+fn accept(accepted: Accepted) -> HeaderValue {
+    HeaderValue::from_static(match accepted {
+        Accepted::Json => "application/json",
+        Accepted::Events => "text/event-stream",
+        Accepted::Anything => "*/*",
+    })
+}
+
+fn secret(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> RequestHeader {
+        let mut head = RequestHeader::build("POST", b"/v1/chat/completions", None).unwrap();
+        for (name, value) in [
+            ("host", "client.example"),
+            ("authorization", "Bearer sk-client"),
+            ("x-api-key", "sk-client"),
+            ("cookie", "a=b"),
+            ("x-stainless-lang", "js"),
+            ("x-billing-mode", "paygo"),
+            ("anthropic-version", "2023-06-01"),
+            ("memory_expiration_days", "30"),
+            ("user-agent", "client"),
+            ("x-litellm-timeout", "3"),
+        ] {
+            head.insert_header(name, value).unwrap();
+        }
+        head
+    }
+
+    fn written(forward: bool, messages: bool) -> RequestHeader {
+        let id = HeaderValue::from_static("r-1");
+        let template =
+            Template::new("/api/v1", "up.example", Some("sk-up"), None, &[("X-Extra".into(), "1".into())]).unwrap();
+        let mut head = client();
+        let request = Request {
+            method: Method::POST,
+            path: "/chat/completions",
+            query: None,
+            content_length: Some(7),
+            content_type: None,
+            accepted: Accepted::Events,
+            request_id: &id,
+            messages,
+            forward,
+            is_credential: |name| matches!(name, "authorization" | "x-api-key" | "cookie"),
+        };
+        template.write(&mut head, &request).unwrap();
+        head
+    }
+
+    fn text<'h>(head: &'h RequestHeader, name: &str) -> Option<&'h str> {
+        head.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn nothing_of_the_client_crosses_by_default() {
+        let head = written(false, false);
+        assert_eq!(head.uri.path(), "/api/v1/chat/completions");
+        assert_eq!(text(&head, "host"), Some("up.example"));
+        assert_eq!(text(&head, "authorization"), Some("Bearer sk-up"));
+        assert_eq!(text(&head, "content-length"), Some("7"));
+        assert_eq!(text(&head, "accept-encoding"), Some("identity"));
+        assert_eq!(text(&head, "x-extra"), Some("1"));
+        for name in
+            ["x-api-key", "cookie", "x-billing-mode", "anthropic-version", "x-stainless-lang", "x-litellm-timeout"]
+        {
+            assert_eq!(text(&head, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn forwarding_passes_the_named_kinds_and_never_a_credential() {
+        let head = written(true, false);
+        assert_eq!(text(&head, "x-billing-mode"), Some("paygo"));
+        assert_eq!(text(&head, "anthropic-version"), Some("2023-06-01"));
+        assert_eq!(text(&head, "memory_expiration_days"), Some("30"));
+        assert_eq!(text(&head, "authorization"), Some("Bearer sk-up"));
+        for name in ["x-api-key", "cookie", "x-stainless-lang", "x-litellm-timeout"] {
+            assert_eq!(text(&head, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn messages_keep_their_own_headers() {
+        let head = written(false, true);
+        assert_eq!(text(&head, "anthropic-version"), Some("2023-06-01"));
+        assert_eq!(text(&head, "x-billing-mode"), None);
+    }
+}

@@ -15,6 +15,7 @@ pub mod api;
 pub mod auth;
 pub mod config;
 pub mod routing;
+pub mod snapshot;
 pub mod standin;
 pub mod telemetry;
 pub mod upstream;

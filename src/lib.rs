@@ -14,6 +14,7 @@
 pub mod api;
 pub mod auth;
 pub mod config;
+pub mod gateway;
 pub mod routing;
 pub mod snapshot;
 pub mod standin;

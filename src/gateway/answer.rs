@@ -1,0 +1,193 @@
+//! Answers the gateway gives itself: local lists, errors in the client's dialect, the last words of a broken stream.
+//!
+//! The one place where a room's error becomes bytes on a connection.
+
+use super::accept::dialect;
+use super::ctx::Ctx;
+use super::recover::outcome_of_status;
+use crate::api::error::{ApiError, UpstreamError};
+use crate::api::render;
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use serde_json::Value;
+use std::time::Instant;
+
+/// Up to this many bytes an unread body is thrown away to keep the connection; above, the connection closes.
+const SKIP_BYTES_MAX: u64 = 256 * 1024;
+
+/// An answer that needs no upstream.
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON, or nothing.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// 200 with a JSON value.
+    pub fn json(value: &Value) -> Self {
+        Self::json_bytes(value.to_string().into())
+    }
+
+    /// 200 with JSON rendered before.
+    pub fn json_bytes(body: Bytes) -> Self {
+        Reply { status: 200, body }
+    }
+
+    /// 200 without a body.
+    pub fn empty() -> Self {
+        Reply { status: 200, body: Bytes::new() }
+    }
+}
+
+/// Sends a local answer; HEAD gets its head alone.
+pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: Reply) -> Result<()> {
+    let mut head = base(ctx, reply.status, reply.body.len())?;
+    if !reply.body.is_empty() {
+        head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    }
+    ctx.end = "local";
+    send(session, ctx, head, reply.body).await
+}
+
+/// Sends an error of ours.
+pub async fn error(session: &mut Session, ctx: &mut Ctx, error: &ApiError) -> Result<()> {
+    error_with(session, ctx, error, &[]).await
+}
+
+/// Sends an error of ours with headers of its own.
+pub async fn error_with(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    error: &ApiError,
+    headers: &[(HeaderName, HeaderValue)],
+) -> Result<()> {
+    let request_id = ctx.request_id.to_str().unwrap_or_default();
+    let body = Bytes::from(render::body(dialect(ctx), error, request_id));
+    let mut head = base(ctx, error.row.status, body.len())?;
+    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    head.insert_header("x-should-retry", if error.row.retry_helps { "true" } else { "false" })?;
+    if let Some(seconds) = error.retry_after_s {
+        head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
+    }
+    for (name, value) in headers {
+        head.insert_header(name.clone(), value.clone())?;
+    }
+    decorate(ctx, &mut head)?;
+    ctx.end = if error.row.code.parse::<u16>().is_ok() { error.row.kind } else { error.row.code };
+    log::debug!("answering {}: {}", error.row.status, error.message);
+    send(session, ctx, head, body).await
+}
+
+/// Sends an upstream's error for which there is no body to pass on; what may pass of its head does.
+pub async fn upstream_error(session: &mut Session, ctx: &mut Ctx, status: u16, error: &UpstreamError) -> Result<()> {
+    let body = Bytes::from(render::body_of_upstream(dialect(ctx), status, error));
+    let mut head = match super::observe::take_head(ctx) {
+        Some(head) => head,
+        None => base(ctx, status, body.len())?,
+    };
+    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
+    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    decorate(ctx, &mut head)?;
+    ctx.end = outcome_of_status(status);
+    send(session, ctx, head, body).await
+}
+
+/// Ends an open stream: what had been edited already, then its error frame.
+pub async fn last_words(session: &mut Session, ctx: &mut Ctx, words: Bytes) -> Result<()> {
+    ctx.first_byte_at.get_or_insert_with(Instant::now);
+    session.write_response_body(Some(words), true).await
+}
+
+/// Answers a CORS preflight as LiteLLM does: any origin, what was asked for allowed, for ten minutes.
+pub async fn preflight(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    let asked = session.get_header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let body = Bytes::from_static(b"OK");
+    let mut head = base(ctx, 200, body.len())?;
+    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))?;
+    head.insert_header(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))?;
+    let methods = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
+    head.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, methods)?;
+    if let Some(asked) = asked {
+        head.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, asked)?;
+    }
+    ctx.end = "preflight";
+    send(session, ctx, head, body).await
+}
+
+/// The headers every answer of the gateway carries.
+pub fn identify(ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
+    head.insert_header("x-litellm-call-id", ctx.call_id.clone())?;
+    if !head.headers.contains_key("x-request-id") {
+        head.insert_header("x-request-id", ctx.request_id.clone())?;
+    }
+    if ctx.cross_origin {
+        head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))?;
+        head.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"))?;
+    }
+    Ok(())
+}
+
+/// What the gateway did for this request, in LiteLLM's header names and our own.
+pub fn decorate(ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
+    let Some(plan) = &ctx.plan else { return Ok(()) };
+    head.insert_header("x-litellm-attempted-retries", HeaderValue::from(plan.retries_made()))?;
+    head.insert_header("x-litellm-attempted-fallbacks", HeaderValue::from(plan.fallbacks_made()))?;
+    if let Ok(group) = HeaderValue::from_str(&plan.resolved().group.name) {
+        head.insert_header("x-litellm-model-group", group)?;
+    }
+    if let Some(attempt) = &ctx.attempt {
+        let deployment = &ctx.snapshot.deployments[attempt.deployment];
+        if let Ok(id) = HeaderValue::from_str(&deployment.id) {
+            head.insert_header("x-litellm-model-id", id)?;
+        }
+    }
+    let overhead = ctx.started.elapsed().saturating_sub(ctx.upstream_time);
+    head.insert_header("x-litellm-overhead-duration-ms", format!("{:.3}", overhead.as_secs_f64() * 1000.0))?;
+    if let Some(dropped) = dropped_header(&ctx.dropped) {
+        head.insert_header("x-gateway-dropped-params", dropped)?;
+    }
+    Ok(())
+}
+
+/// The names of dropped parameters; what a client's own list spelt oddly is left out of the header, not of the log.
+fn dropped_header(dropped: &str) -> Option<HeaderValue> {
+    let plain: String = dropped.chars().filter(|c| c.is_ascii_graphic()).take(1024).collect();
+    HeaderValue::from_str(&plain).ok().filter(|value| !value.is_empty())
+}
+
+fn base(ctx: &Ctx, status: u16, body_bytes: usize) -> Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(status, Some(12))?;
+    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body_bytes))?;
+    identify(ctx, &mut head)?;
+    Ok(head)
+}
+
+/// Whether an unread body should be thrown away to keep the connection.
+fn is_skippable(session: &Session, status: StatusCode) -> bool {
+    // Who asked for permission may now send the body or the next request, and one that stalled will stall again.
+    if session.get_header(header::EXPECT).is_some() || status == StatusCode::REQUEST_TIMEOUT {
+        return false;
+    }
+    let announced = session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    announced.is_some_and(|bytes: u64| bytes <= SKIP_BYTES_MAX)
+}
+
+async fn send(session: &mut Session, ctx: &mut Ctx, head: ResponseHeader, body: Bytes) -> Result<()> {
+    ctx.status = head.status.as_u16();
+    let only_head = session.req_header().method == Method::HEAD || body.is_empty();
+    if !session.is_body_done() && !is_skippable(session, head.status) {
+        ctx.cell.close();
+    }
+    session.write_response_header(Box::new(head), only_head).await?;
+    ctx.head_at = Some(Instant::now());
+    if !only_head {
+        session.write_response_body(Some(body), true).await?;
+        ctx.first_byte_at = ctx.head_at;
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The limits on waiting for an upstream, and the comments that fill its silence.
+//!
+//! One sleeper serves a whole request: it is set once and looked at again when it wakes, instead of being set anew for
+//! every chunk.
+
+use pingora_error::ErrorType;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A wait that was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeOut {
+    /// No answer began.
+    Head,
+    /// An answer began and then stopped.
+    Silence,
+    /// The request as a whole took too long.
+    Total,
+}
+
+impl TimeOut {
+    /// The error type that carries it through Pingora.
+    pub fn error(self) -> ErrorType {
+        ErrorType::Custom(self.name())
+    }
+
+    /// The word in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            TimeOut::Head => "timeout_head",
+            TimeOut::Silence => "timeout_silence",
+            TimeOut::Total => "timeout_total",
+        }
+    }
+
+    /// The words for the client.
+    pub fn words(self) -> &'static str {
+        match self {
+            TimeOut::Head => "the upstream did not begin its answer in time",
+            TimeOut::Silence => "the upstream stopped in the middle of its answer",
+            TimeOut::Total => "the request took longer than its time limit",
+        }
+    }
+
+    /// The time-out an error type carries.
+    pub fn of(kind: &ErrorType) -> Option<TimeOut> {
+        let ErrorType::Custom(name) = kind else { return None };
+        [TimeOut::Head, TimeOut::Silence, TimeOut::Total].into_iter().find(|kind| kind.name() == *name)
+    }
+}
+
+/// What is waited for during one attempt.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// When the answer's head must have come; none once it has.
+    pub head: Option<Instant>,
+    /// The longest silence between two reads of the answer.
+    pub silence: Option<Duration>,
+    /// When the whole request must be over.
+    pub total: Option<Instant>,
+    /// What to send after so much silence on an open stream.
+    pub comment: Option<(Duration, &'static [u8])>,
+    /// No comment now: the client has only the beginning of a frame.
+    pub within_frame: bool,
+}
+
+/// What woke the wrapper.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A keep-alive comment is due.
+    Comment(&'static [u8]),
+    /// A wait is over.
+    TimeOut(TimeOut),
+}
+
+/// The sleeper of one request.
+#[derive(Default)]
+pub struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// When the upstream last sent something.
+    heard: Option<Instant>,
+    /// When a comment last went out.
+    commented: Option<Instant>,
+}
+
+impl Alarm {
+    /// Notes that the upstream sent something.
+    pub fn heard(&mut self) {
+        self.heard = Some(Instant::now());
+    }
+
+    /// Sleeps until something is due; for ever when nothing is waited for. Safe to drop and call again.
+    pub async fn wait(&mut self, clock: &Clock, streaming: bool) -> Event {
+        loop {
+            let Some((at, event)) = self.next(clock, streaming) else { return std::future::pending().await };
+            if at <= Instant::now() {
+                if matches!(event, Event::Comment(_)) {
+                    self.commented = Some(Instant::now());
+                }
+                return event;
+            }
+            self.sleep_until(at).await;
+        }
+    }
+
+    /// The sleeper wakes at `at` or earlier: a sleeper already set for an earlier time is kept.
+    async fn sleep_until(&mut self, at: Instant) {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if sleep.is_elapsed() || sleep.deadline() > at {
+            sleep.as_mut().reset(at);
+        }
+        std::future::poll_fn(|context| sleep.as_mut().poll(context)).await;
+    }
+
+    fn next(&self, clock: &Clock, streaming: bool) -> Option<(Instant, Event)> {
+        let silence = clock.silence.zip(self.heard).map(|(limit, heard)| heard + limit);
+        let comment = clock.comment.filter(|_| streaming && !clock.within_frame).and_then(|(every, bytes)| {
+            let quiet_since = self.heard.max(self.commented)?;
+            Some((quiet_since + every, Event::Comment(bytes)))
+        });
+        [
+            clock.total.map(|at| (at, Event::TimeOut(TimeOut::Total))),
+            clock.head.map(|at| (at, Event::TimeOut(TimeOut::Head))),
+            silence.map(|at| (at, Event::TimeOut(TimeOut::Silence))),
+            comment,
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_to_wait_for_never_wakes() {
+        let mut alarm = Alarm::default();
+        let waited = tokio::time::timeout(Duration::from_secs(3600), alarm.wait(&Clock::default(), true)).await;
+        assert!(waited.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_limit_wins() {
+        let now = Instant::now();
+        let clock = Clock { head: Some(now + TICK * 3), total: Some(now + TICK * 2), ..Clock::default() };
+        let mut alarm = Alarm::default();
+        assert_eq!(alarm.wait(&clock, false).await, Event::TimeOut(TimeOut::Total));
+        assert_eq!(Instant::now() - now, TICK * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn comments_come_again_and_again_until_the_silence_limit() {
+        let now = Instant::now();
+        let clock = Clock { silence: Some(TICK * 25), comment: Some((TICK * 10, b":\n\n")), ..Clock::default() };
+        let mut alarm = Alarm::default();
+        alarm.heard();
+        assert_eq!(alarm.wait(&clock, true).await, Event::Comment(b":\n\n"));
+        assert_eq!(Instant::now() - now, TICK * 10);
+        assert_eq!(alarm.wait(&clock, true).await, Event::Comment(b":\n\n"));
+        assert_eq!(Instant::now() - now, TICK * 20);
+        assert_eq!(alarm.wait(&clock, true).await, Event::TimeOut(TimeOut::Silence));
+        assert_eq!(Instant::now() - now, TICK * 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_moves_the_silence_limit_and_no_comment_precedes_the_head() {
+        let clock = Clock { silence: Some(TICK * 5), comment: Some((TICK, b":\n\n")), ..Clock::default() };
+        let mut alarm = Alarm::default();
+        alarm.heard();
+        let cut_short = tokio::time::timeout(TICK * 3, alarm.wait(&clock, false)).await;
+        assert!(cut_short.is_err());
+        alarm.heard();
+        let now = Instant::now();
+        assert_eq!(alarm.wait(&clock, false).await, Event::TimeOut(TimeOut::Silence));
+        assert_eq!(Instant::now() - now, TICK * 5);
+    }
+
+    #[test]
+    fn time_outs_survive_their_error_type() {
+        for kind in [TimeOut::Head, TimeOut::Silence, TimeOut::Total] {
+            assert_eq!(TimeOut::of(&kind.error()), Some(kind));
+        }
+        assert_eq!(TimeOut::of(&ErrorType::ReadError), None);
+    }
+}

@@ -1,0 +1,231 @@
+//! The record of one request: what each phase leaves for the next. One writer per field, named beside it.
+
+use super::front::CELL;
+use super::replay::Cell;
+use crate::api::endpoint::Endpoint;
+use crate::api::error::ApiError;
+use crate::api::params::Wishes;
+use crate::auth::Caller;
+use crate::routing::plan::{Cause, Plan};
+use crate::routing::vitals::Vitals;
+use crate::snapshot::{Buffered, Live, Snapshot};
+use crate::usage::Meter;
+use crate::wire::json::Skim;
+use bytes::Bytes;
+use http::HeaderValue;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Everything known about one request.
+pub struct Ctx {
+    /// Shared with the session wrapper; from the front.
+    pub cell: Arc<Cell>,
+    /// What outlives the configuration.
+    pub live: Arc<Live>,
+    /// The configuration this request began with.
+    pub snapshot: Arc<Snapshot>,
+    /// When its head had been read.
+    pub started: Instant,
+    /// The gateway's name for it.
+    pub request_id: HeaderValue,
+    /// `x-litellm-call-id`: the client's own or ours; accept.
+    pub call_id: HeaderValue,
+    /// The request named an `Origin`; accept.
+    pub cross_origin: bool,
+    /// The route; accept.
+    pub endpoint: Option<&'static Endpoint>,
+    /// The model or id in the path; accept.
+    pub tail: Option<String>,
+    /// Who is calling; accept.
+    pub caller: Option<Caller>,
+    /// What the body wants; body.
+    pub ask: Option<Ask>,
+    /// Bytes of the request body as they came; body.
+    pub bytes_in: u64,
+    /// Memory held for the body; body.
+    pub buffered: Option<Buffered>,
+    /// Where to go; body makes it, forward and recover step it.
+    pub plan: Option<Plan>,
+    /// The try now running; forward.
+    pub attempt: Option<Attempt>,
+    /// Ended tries, as `deployment:outcome:milliseconds`; recover and finish.
+    pub attempts: String,
+    /// How long to wait before the next try; recover.
+    pub pause: Option<Duration>,
+    /// Parameters that were dropped, joined by commas; forward.
+    pub dropped: String,
+    /// Fields an upstream named as unwanted in a 422; observe.
+    pub unwanted: Vec<String>,
+    /// How the answer is treated; observe.
+    pub answer: super::observe::Answer,
+    /// Tokens and price; observe.
+    pub meter: Meter,
+    /// The error to answer, once one is certain; whoever found it.
+    pub failure: Option<ApiError>,
+    /// When the head and the first body byte of the answer were let go; observe, answer.
+    pub head_at: Option<Instant>,
+    /// See `head_at`.
+    pub first_byte_at: Option<Instant>,
+    /// Time spent waiting for upstreams; observe and recover.
+    pub upstream_time: Duration,
+    /// Status sent to the client; answer, observe.
+    pub status: u16,
+    /// How it ended; whoever ended it.
+    pub end: &'static str,
+}
+
+/// What the body wants.
+pub struct Ask {
+    /// The whole body, decoded.
+    pub doc: Bytes,
+    /// Its members; none for a form.
+    pub skim: Option<Skim>,
+    /// Where a form's model part lies in `doc`.
+    pub form_model: Option<std::ops::Range<usize>>,
+    /// The name the client used.
+    pub model: String,
+    /// The same as a JSON string, to be shown in answers.
+    pub model_json: Bytes,
+    /// The members the gateway honours itself.
+    pub wishes: Wishes,
+    /// When the whole request must be over, by the client's own word.
+    pub timeout: Option<Duration>,
+}
+
+/// A deployment in use; counted until this goes.
+pub struct InUse(Arc<Vitals>);
+
+impl InUse {
+    /// Counts it.
+    pub fn begin(vitals: &Arc<Vitals>, now_ms: u64) -> Self {
+        vitals.begin(now_ms);
+        InUse(Arc::clone(vitals))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// One try at one deployment.
+pub struct Attempt {
+    /// Counts the deployment as busy.
+    pub in_use: InUse,
+    /// Its place in the configuration.
+    pub deployment: usize,
+    /// The model name sent.
+    pub upstream_model: String,
+    /// The body for this deployment.
+    pub body: Bytes,
+    /// When it began.
+    pub started: Instant,
+    /// Which of the host's addresses is next.
+    pub address_try: usize,
+    /// The address in use.
+    pub address: Option<SocketAddr>,
+    /// How often a pooled connection turned out to be closed.
+    pub stale: u32,
+    /// Where in its range the pause behind this try lies, 0.0..1.0.
+    pub jitter: f64,
+    /// Status answered.
+    pub status: u16,
+    /// What the answer was judged to be, when it was a failure.
+    pub verdict: Option<(Cause, &'static str)>,
+    /// Seconds the upstream asked to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Ctx {
+    /// Begins the record; the cell comes from the task that serves the connection.
+    pub fn new(live: &Arc<Live>) -> Self {
+        let request_id = new_id();
+        Ctx {
+            cell: CELL.try_with(Arc::clone).unwrap_or_default(),
+            live: Arc::clone(live),
+            snapshot: live.snapshot(),
+            started: Instant::now(),
+            call_id: request_id.clone(),
+            request_id,
+            cross_origin: false,
+            endpoint: None,
+            tail: None,
+            caller: None,
+            ask: None,
+            bytes_in: 0,
+            buffered: None,
+            plan: None,
+            attempt: None,
+            attempts: String::new(),
+            pause: None,
+            dropped: String::new(),
+            unwanted: Vec::new(),
+            answer: super::observe::Answer::Raw,
+            meter: Meter::default(),
+            failure: None,
+            head_at: None,
+            first_byte_at: None,
+            upstream_time: Duration::ZERO,
+            status: 0,
+            end: "",
+        }
+    }
+
+    /// The configured name of the group now in use, for labels.
+    pub fn group(&self) -> Arc<str> {
+        match &self.attempt {
+            Some(attempt) => Arc::clone(&self.snapshot.deployments[attempt.deployment].group),
+            None => self.plan.as_ref().map_or_else(|| "".into(), |plan| plan.resolved().group.name.as_str().into()),
+        }
+    }
+
+    /// Whether the client asked for a stream.
+    pub fn wants_stream(&self) -> bool {
+        self.ask.as_ref().is_some_and(|ask| ask.wishes.stream)
+    }
+
+    /// Closes the running try in the record; `outcome` is its word.
+    pub fn close_attempt(&mut self, outcome: &str) {
+        let Some(attempt) = &self.attempt else { return };
+        let deployment = &self.snapshot.deployments[attempt.deployment];
+        if !self.attempts.is_empty() {
+            self.attempts.push(',');
+        }
+        let elapsed = attempt.started.elapsed();
+        for part in [&deployment.id, ":", outcome, ":", &elapsed.as_millis().to_string()] {
+            self.attempts.push_str(part);
+        }
+    }
+}
+
+/// A version 4 UUID (RFC 9562).
+fn new_id() -> HeaderValue {
+    let bits = fastrand::u128(..);
+    let id = format!(
+        "{:08x}-{:04x}-4{:03x}-{:x}{:03x}-{:012x}",
+        bits as u32,
+        (bits >> 32) as u16,
+        (bits >> 48) as u16 & 0xfff,
+        8 | ((bits >> 60) as u8 & 3),
+        (bits >> 64) as u16 & 0xfff,
+        (bits >> 80) as u64
+    );
+    HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_version_four_uuids_and_differ() {
+        let (one, two) = (new_id(), new_id());
+        assert_ne!(one, two);
+        let text = one.to_str().unwrap();
+        let parts: Vec<usize> = text.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12], "{text}");
+        assert!(text.as_bytes()[14] == b'4' && b"89ab".contains(&text.as_bytes()[19]), "{text}");
+    }
+}

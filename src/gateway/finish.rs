@@ -1,0 +1,111 @@
+//! The end of a request: its metrics and its access line.
+
+use super::Gateway;
+use super::accept::{caller_name, path_of};
+use super::ctx::Ctx;
+use super::observe::course;
+use super::recover::{outcome_of_status, settle};
+use crate::api::endpoint::Kind;
+use crate::config::AccessLog;
+use crate::telemetry::access::{Line, TARGET};
+use crate::telemetry::metrics::{Direction, Dropped, Request, Tokens};
+use pingora_error::Error;
+use pingora_proxy::Session;
+use std::time::Instant;
+
+/// Settles a request, whatever its end.
+pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
+    if let Some(attempt) = &ctx.attempt {
+        let tokens = ctx.meter.prompt_tokens.unwrap_or(0) + ctx.meter.completion_tokens.unwrap_or(0);
+        ctx.snapshot.deployments[attempt.deployment].vitals.used(tokens, gateway.live.now_ms());
+        let outcome = last_outcome(ctx, error);
+        settle(gateway, ctx, outcome);
+    }
+    if ctx.end.is_empty() {
+        ctx.end = if error.is_none() { "done" } else { "broken" };
+    }
+    let bytes_out = session.body_bytes_sent() as u64;
+    count(gateway, ctx, bytes_out);
+    let format = ctx.snapshot.config.gateway.access_log;
+    let level = level(ctx);
+    if format != AccessLog::Off && log::log_enabled!(target: TARGET, level) {
+        write_line(session, ctx, bytes_out, format, level);
+    }
+}
+
+/// Probes ask every few seconds; their lines would bury the others.
+fn level(ctx: &Ctx) -> log::Level {
+    let probe = matches!(ctx.endpoint.map(|endpoint| endpoint.kind), Some(Kind::Alive | Kind::Ready | Kind::Health));
+    if probe && ctx.status < 400 { log::Level::Debug } else { log::Level::Info }
+}
+
+fn last_outcome(ctx: &Ctx, error: Option<&Error>) -> &'static str {
+    let Some(attempt) = &ctx.attempt else { return "ok" };
+    match (attempt.verdict, error) {
+        _ if ctx.end == "client_left" => "client_left",
+        (Some((_, outcome)), _) => outcome,
+        (None, None) if attempt.status >= 400 => outcome_of_status(attempt.status),
+        (None, None) if ctx.end.is_empty() => "ok",
+        (None, None) => ctx.end,
+        (None, Some(_)) if !ctx.end.is_empty() => ctx.end,
+        (None, Some(error)) => super::recover::outcome(ctx, error),
+    }
+}
+
+fn count(gateway: &Gateway, ctx: &Ctx, bytes_out: u64) {
+    let metrics = &gateway.live.metrics;
+    let labels = course(ctx);
+    let since = |at: Instant| at.saturating_duration_since(ctx.started).as_secs_f64();
+    if let Some(at) = ctx.head_at {
+        metrics.head_seconds.get_or_create(&labels).observe(since(at));
+    }
+    if let Some(at) = ctx.first_byte_at {
+        metrics.first_byte_seconds.get_or_create(&labels).observe(since(at));
+    }
+    metrics.request_seconds.get_or_create(&labels).observe(ctx.started.elapsed().as_secs_f64());
+    let group = labels.group;
+    for (kind, tokens) in [("prompt", ctx.meter.prompt_tokens), ("completion", ctx.meter.completion_tokens)] {
+        if let Some(tokens) = tokens {
+            metrics.tokens.get_or_create(&Tokens { group: group.clone(), kind }).inc_by(tokens);
+        }
+    }
+    if let Some(cost) = ctx.meter.cost_usd {
+        metrics.cost_usd.get_or_create(&Dropped { group: group.clone() }).inc_by(cost);
+    }
+    metrics.bytes.get_or_create(&Direction { direction: "in" }).inc_by(ctx.bytes_in);
+    metrics.bytes.get_or_create(&Direction { direction: "out" }).inc_by(bytes_out);
+    metrics.requests.get_or_create(&Request { endpoint: labels.endpoint, group, status: ctx.status }).inc();
+}
+
+fn write_line(session: &Session, ctx: &Ctx, bytes_out: u64, format: AccessLog, level: log::Level) {
+    let head = session.req_header();
+    let client = session.client_addr().map(ToString::to_string).unwrap_or_default();
+    let deployment = ctx.attempt.as_ref().map(|attempt| &*ctx.snapshot.deployments[attempt.deployment].id);
+    let line = Line {
+        request_id: ctx.request_id.to_str().unwrap_or_default(),
+        method: head.method.as_str(),
+        path: &path_of(head),
+        client: &client,
+        caller: caller_name(ctx),
+        model: ctx.ask.as_ref().map_or("", |ask| &ask.model),
+        upstream_model: ctx.attempt.as_ref().map_or("", |attempt| &attempt.upstream_model),
+        deployment: deployment.unwrap_or_default(),
+        status: ctx.status,
+        stream: matches!(ctx.answer, super::observe::Answer::Events(_)),
+        total: ctx.started.elapsed(),
+        head: ctx.head_at.map(|at| at.saturating_duration_since(ctx.started)),
+        first_byte: ctx.first_byte_at.map(|at| at.saturating_duration_since(ctx.started)),
+        bytes_in: ctx.bytes_in,
+        bytes_out,
+        prompt_tokens: ctx.meter.prompt_tokens,
+        completion_tokens: ctx.meter.completion_tokens,
+        cost_usd: ctx.meter.cost_usd,
+        dropped: &ctx.dropped,
+        attempts: &ctx.attempts,
+        end: ctx.end,
+    };
+    match format {
+        AccessLog::Json => log::log!(target: TARGET, level, "{}", line.json()),
+        AccessLog::Text | AccessLog::Off => log::log!(target: TARGET, level, "{}", line.text()),
+    }
+}

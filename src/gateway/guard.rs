@@ -1,0 +1,35 @@
+//! A panic in a filter becomes an error of that one request, answered in the client's dialect and counted.
+//!
+//! Pingora contains a panic too, but its client would see the connection close without a word.
+
+use super::Gateway;
+use pingora_error::{Error, ErrorType, Result};
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+/// The error type of a caught panic.
+pub const PANICKED: ErrorType = ErrorType::Custom("Panicked");
+
+/// Runs a filter's future.
+pub async fn caught<T>(gateway: &Gateway, future: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut future = pin!(future);
+    // The record of the request may be half written after a panic; only its error answer is made from it.
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(_) => Poll::Ready(Err(panicked(gateway))),
+    })
+    .await
+}
+
+/// Runs a filter that does not wait.
+pub fn caught_now<T>(gateway: &Gateway, filter: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(filter)).unwrap_or_else(|_| Err(panicked(gateway)))
+}
+
+fn panicked(gateway: &Gateway) -> Box<Error> {
+    gateway.live.metrics.panics.inc();
+    log::error!("a request ended in a panic of the gateway; please report it");
+    Error::explain(PANICKED, "a filter panicked")
+}

@@ -1,0 +1,157 @@
+//! The hall: a request walks through these files once, in the order of its phases.
+//!
+//! `front` (connection) · `replay` and `clock` (the session wrapper) · `ctx` (the record) · `accept` (route, caller) ·
+//! `body` with `decode` and `form` (what is wanted) · `forward` (deployment, address, bytes) · `observe` with `stream`
+//! (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
+
+pub mod accept;
+mod answer;
+mod body;
+mod clock;
+mod ctx;
+mod decode;
+mod finish;
+mod form;
+mod forward;
+pub mod front;
+mod guard;
+mod observe;
+mod recover;
+mod replay;
+mod stream;
+
+use crate::snapshot::Live;
+use crate::telemetry::metrics::Cause;
+use async_trait::async_trait;
+use bytes::Bytes;
+use ctx::Ctx;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The gateway's `ProxyHttp`: one line per phase, the work is in the files of this folder.
+pub struct Gateway {
+    live: Arc<Live>,
+}
+
+impl Gateway {
+    /// A gateway over the live state of the process.
+    pub fn new(live: Arc<Live>) -> Self {
+        Gateway { live }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(&self.live)
+    }
+
+    /// No modules: a compressor would hold events back until the end of a stream.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        guard::caught(self, async {
+            Ok(accept::run(self, session, ctx).await? || body::run(self, session, ctx).await?)
+        })
+        .await
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        guard::caught(self, forward::peer(self, session, ctx)).await
+    }
+
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
+        recover::not_connected(self, ctx, error)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        _digest: Option<&Digest>,
+        _ctx: &mut Ctx,
+    ) -> Result<()> {
+        let cause = if reused { "reused" } else { "new" };
+        self.live.metrics.connections.get_or_create(&Cause { cause }).inc();
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        guard::caught_now(self, || forward::head(session, head, ctx))
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        bytes: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        body::emit(bytes, end, ctx);
+        Ok(())
+    }
+
+    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        guard::caught_now(self, || observe::upstream_head(ctx, head))
+    }
+
+    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        guard::caught_now(self, || observe::downstream_head(head, ctx))
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        bytes: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        guard::caught_now(self, || observe::body(self, bytes, end, ctx))?;
+        Ok(None)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
+        recover::failed(self, ctx, error, reused, answered)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        recover::finally(self, session, error, ctx).await
+    }
+
+    /// Pingora's own lines name query strings; the access line tells what happened.
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        finish::run(self, session, error, ctx);
+    }
+}

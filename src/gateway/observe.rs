@@ -1,0 +1,391 @@
+//! The upstream's answer: what it is, what of it the client sees, and whether it is a failure that may be tried again.
+
+use super::Gateway;
+use super::answer;
+use super::clock::Clock;
+use super::ctx::Ctx;
+use super::recover;
+use super::stream::Stream;
+use crate::api::endpoint::Kind;
+use crate::api::face::{self, Face, Reasoning, Shown};
+use crate::api::params::Shape;
+use crate::api::render;
+use crate::config::{ReasoningField, ResponseModel};
+use crate::routing::plan::{Cause, Next};
+use crate::snapshot::Deployment;
+use crate::telemetry::metrics;
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderName, HeaderValue};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Above this size a whole answer is no longer judged but passed on as it comes.
+const JUDGED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Of an error answer no more than this is read.
+const ERROR_BYTES_MAX: usize = 1024 * 1024;
+
+/// Headers of the upstream's answer that reach the client; everything else stays here, cookies and addresses above all.
+static PASSING: &[&str] = &[
+    "content-type",
+    "retry-after",
+    "retry-after-ms",
+    "x-request-id",
+    "request-id",
+    "x-should-retry",
+    "content-disposition",
+];
+
+/// Families of headers that reach the client.
+static PASSING_PREFIXES: &[&str] = &["x-ratelimit-", "anthropic-ratelimit-"];
+
+/// How the answer is treated.
+pub enum Answer {
+    /// Every byte as it comes.
+    Raw,
+    /// A stream of events.
+    Events(Box<Stream>),
+    /// A document judged whole; the head waits for it.
+    Whole(Whole),
+}
+
+/// A document being collected.
+pub struct Whole {
+    head: Box<ResponseHeader>,
+    body: BytesMut,
+}
+
+/// The first look at an answer's head. A failure that may be tried again ends the attempt here.
+pub fn upstream_head(ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
+    if head.status.is_informational() {
+        return Ok(());
+    }
+    let status = head.status.as_u16();
+    let retry_after = recover::retry_after(&head.headers);
+    let Some(attempt) = ctx.attempt.as_mut() else { return Ok(()) };
+    attempt.status = status;
+    attempt.retry_after = retry_after;
+    let waited = attempt.started.elapsed();
+    ctx.upstream_time += waited;
+    let vitals = &ctx.snapshot.deployments[attempt.deployment].vitals;
+    vitals.answered_in(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+    if status < 400 {
+        return Ok(());
+    }
+    let cause = recover::cause_of_status(status);
+    attempt.verdict = Some((cause, recover::outcome_of_status(status)));
+    // 400 and 422 must be read before it is known what they mean.
+    if !matches!(status, 400 | 422) && recover::would_go_on(ctx, cause) {
+        return Err(again(ErrorType::HTTPStatus(status)));
+    }
+    Ok(())
+}
+
+/// An error that asks Pingora for another round; `recover` decides.
+fn again(kind: ErrorType) -> Box<Error> {
+    let mut error = Error::new_up(kind);
+    error.set_retry(true);
+    error
+}
+
+/// Decides how the answer is treated and turns its head into the client's.
+pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    if head.status.is_informational() {
+        return Ok(());
+    }
+    let status = head.status.as_u16();
+    let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let events = starts_with(content_type, b"text/event-stream") && status < 300;
+    let json = starts_with(content_type, b"application/json");
+    let whole = status >= 300 || (!events && (json || must_be_json(ctx)));
+    let signed = ctx.attempt.as_ref().is_some_and(|attempt| Deployment::is_signed(&attempt.upstream_model));
+    let mut shown = client_head(ctx, head)?;
+    ctx.status = status;
+    let gateway_settings = &ctx.snapshot.config.gateway;
+    let silence = Duration::from_millis(gateway_settings.stream_idle_timeout_ms);
+    let every = Duration::from_millis(gateway_settings.stream_keepalive_ms);
+    let comment = (events && !signed && !every.is_zero()).then(|| (every, super::accept::dialect(ctx).keepalive()));
+    ctx.cell.with_clock(|clock| *clock = Clock { head: None, silence: Some(silence), comment, ..*clock });
+    if events {
+        shown.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))?;
+        shown.insert_header("x-accel-buffering", HeaderValue::from_static("no"))?;
+        shown.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        let frame_bytes_max = gateway_settings.frame_bytes_max as usize;
+        let face = face_of(ctx, signed);
+        let stream = Stream::new(super::accept::dialect(ctx), face, frame_bytes_max, ends_with_mark(ctx));
+        ctx.answer = Answer::Events(Box::new(stream));
+    } else if whole {
+        ctx.cell.hold(true);
+        let replaced = ResponseHeader::build(head.status, None)?;
+        ctx.answer = Answer::Whole(Whole { head: Box::new(shown), body: BytesMut::new() });
+        *head = replaced;
+        return Ok(());
+    } else {
+        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+            if let Some(value) = head.headers.get(&name) {
+                shown.insert_header(name, value.clone())?;
+            }
+        }
+        ctx.answer = Answer::Raw;
+    }
+    *head = shown;
+    ctx.head_at = Some(Instant::now());
+    Ok(())
+}
+
+/// Routes whose answers are JSON objects or failures.
+fn must_be_json(ctx: &Ctx) -> bool {
+    match ctx.endpoint.map(|endpoint| endpoint.kind) {
+        Some(Kind::Proxy { shape, .. }) => !matches!(shape, Shape::Audio | Shape::Images),
+        _ => false,
+    }
+}
+
+/// Routes whose streams have an end mark: a finish reason, `[DONE]`, a last event. Images and audio have none.
+fn ends_with_mark(ctx: &Ctx) -> bool {
+    match ctx.endpoint.map(|endpoint| endpoint.kind) {
+        Some(Kind::Proxy { shape, .. }) => {
+            matches!(shape, Shape::Chat | Shape::Completions | Shape::Responses | Shape::Messages)
+        }
+        Some(Kind::Stored) => true,
+        _ => false,
+    }
+}
+
+fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
+    value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// The client's head: what may pass of the upstream's, and what the gateway says of itself.
+fn client_head(ctx: &Ctx, upstream: &ResponseHeader) -> Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(upstream.status, Some(16))?;
+    for (name, value) in &upstream.headers {
+        let name_text = name.as_str();
+        if PASSING.contains(&name_text) || PASSING_PREFIXES.iter().any(|prefix| name_text.starts_with(prefix)) {
+            head.append_header(HeaderName::clone(name), value.clone())?;
+        }
+    }
+    answer::identify(ctx, &mut head)?;
+    answer::decorate(ctx, &mut head)?;
+    Ok(head)
+}
+
+fn face_of(ctx: &Ctx, signed: bool) -> Face {
+    if signed {
+        return Face::untouched();
+    }
+    let settings = &ctx.snapshot.config.gateway;
+    let asked = ctx.ask.as_ref().and_then(|ask| ask.wishes.usage_asked);
+    Face {
+        model: match settings.response_model {
+            ResponseModel::Client => ctx.ask.as_ref().map(|ask| ask.model_json.clone()),
+            ResponseModel::Upstream => None,
+        },
+        usage: asked.unwrap_or(ctx.snapshot.config.settings.always_include_stream_usage),
+        reasoning: match settings.reasoning_field {
+            ReasoningField::ReasoningContent => Reasoning::Renamed,
+            ReasoningField::Both => Reasoning::Both,
+            ReasoningField::Upstream => Reasoning::Untouched,
+        },
+    }
+}
+
+/// One read of the answer's body.
+pub fn body(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    match &mut ctx.answer {
+        Answer::Raw => {}
+        Answer::Events(_) => events(gateway, body, end, ctx)?,
+        Answer::Whole(_) => return whole(body, end, ctx),
+    }
+    if body.as_ref().is_some_and(|body| !body.is_empty()) {
+        ctx.first_byte_at.get_or_insert_with(Instant::now);
+    }
+    Ok(())
+}
+
+fn events(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    let Answer::Events(stream) = &mut ctx.answer else { return Ok(()) };
+    let read = body.take().unwrap_or_default();
+    let was_within_frame = stream.is_within_frame();
+    let shown = stream.pass(read, end, &mut ctx.meter);
+    let within_frame = stream.is_within_frame();
+    if within_frame != was_within_frame {
+        ctx.cell.with_clock(|clock| clock.within_frame = within_frame);
+    }
+    let (frames, odd) = stream.take_counts();
+    gateway.live.metrics.stream_frames.inc_by(frames);
+    gateway.live.metrics.odd_frames.inc_by(odd);
+    if let Some(last) = shown.last_words {
+        gateway.live.metrics.truncated.get_or_create(&metrics::Cause { cause: last.cause }).inc();
+        ctx.end = last.cause;
+        let words = redacted(ctx, last.bytes);
+        if !end {
+            ctx.cell.end_here();
+        }
+        *body = Some(words);
+        return Ok(());
+    }
+    *body = Some(shown.bytes);
+    Ok(())
+}
+
+/// Collects a document; with its last byte it is judged and shown.
+fn whole(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    let Answer::Whole(collected) = &mut ctx.answer else { return Ok(()) };
+    let read = body.take().unwrap_or_default();
+    let failed = collected.head.status.as_u16() >= 400;
+    if failed && collected.body.len() + read.len() > ERROR_BYTES_MAX {
+        let room = ERROR_BYTES_MAX.saturating_sub(collected.body.len());
+        collected.body.extend_from_slice(&read[..room.min(read.len())]);
+    } else if end && collected.body.is_empty() {
+        let document = read;
+        return judge(body, document, ctx);
+    } else {
+        collected.body.extend_from_slice(&read);
+    }
+    if end {
+        let document = std::mem::take(&mut collected.body).freeze();
+        return judge(body, document, ctx);
+    }
+    if !failed && collected.body.len() > JUDGED_BYTES_MAX {
+        log::warn!("an answer above {JUDGED_BYTES_MAX} bytes is passed on unjudged");
+        let document = std::mem::take(&mut collected.body).freeze();
+        let mut head = std::mem::replace(&mut collected.head, Box::new(ResponseHeader::build(200, None)?));
+        head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        ctx.answer = Answer::Raw;
+        ctx.head_at = Some(Instant::now());
+        ctx.cell.release(head);
+        *body = Some(document);
+        return Ok(());
+    }
+    *body = Some(Bytes::new());
+    Ok(())
+}
+
+/// A document of the whole answer, or the failure it is.
+fn judge(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()> {
+    let status = ctx.attempt.as_ref().map_or(0, |attempt| attempt.status);
+    if status >= 400 {
+        return judge_error(body, &document, status, ctx);
+    }
+    if status >= 300 {
+        return invalid(ctx, "the upstream answered with a redirect");
+    }
+    let signed = ctx.attempt.as_ref().is_some_and(|attempt| Deployment::is_signed(&attempt.upstream_model));
+    let dialect = super::accept::dialect(ctx);
+    let Ok((shown, facts)) = face::answer(dialect, &document, &face_of(ctx, signed)) else {
+        if must_be_json(ctx) {
+            return invalid(ctx, "the upstream's answer is not a JSON object");
+        }
+        return show(body, document, ctx);
+    };
+    if let Some((_, status)) = facts.error.filter(|_| !facts.has_content) {
+        let status = status.unwrap_or(502);
+        if let Some(attempt) = ctx.attempt.as_mut() {
+            attempt.status = status;
+        }
+        return judge_error(body, &document, status, ctx);
+    }
+    let needs_choices = matches!(
+        ctx.endpoint.map(|endpoint| endpoint.kind),
+        Some(Kind::Proxy { shape: Shape::Chat | Shape::Completions, .. })
+    );
+    if needs_choices && !facts.has_content {
+        return invalid(ctx, "the upstream's answer holds no choices");
+    }
+    if let Some(usage) = &facts.usage {
+        ctx.meter.read_usage(usage);
+    }
+    if let Some(pricing) = &facts.pricing {
+        ctx.meter.read_pricing(pricing);
+    }
+    match shown {
+        Shown::Changed(bytes) => show(body, bytes, ctx),
+        Shown::AsIs | Shown::Dropped => show(body, document, ctx),
+    }
+}
+
+/// Lets the head go with the document behind it.
+fn show(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()> {
+    let Answer::Whole(collected) = &mut ctx.answer else { return Ok(()) };
+    let mut head = std::mem::replace(&mut collected.head, Box::new(ResponseHeader::build(200, None)?));
+    head.remove_header(&header::TRANSFER_ENCODING);
+    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(document.len()))?;
+    ctx.status = head.status.as_u16();
+    ctx.head_at = Some(Instant::now());
+    ctx.first_byte_at = ctx.head_at;
+    ctx.cell.release(head);
+    *body = Some(document);
+    Ok(())
+}
+
+/// The head of an answer that turned out to have no body.
+pub fn take_head(ctx: &mut Ctx) -> Option<ResponseHeader> {
+    match std::mem::replace(&mut ctx.answer, Answer::Raw) {
+        Answer::Whole(collected) => Some(*collected.head),
+        Answer::Raw | Answer::Events(_) => None,
+    }
+}
+
+/// An error answer: perhaps a reason to go on elsewhere, else shown in the client's dialect with the upstream's words.
+fn judge_error(body: &mut Option<Bytes>, document: &Bytes, status: u16, ctx: &mut Ctx) -> Result<()> {
+    let cause = recover::cause_of_answer(status, document);
+    if let Some(attempt) = ctx.attempt.as_mut() {
+        attempt.verdict = Some((cause, recover::outcome_of_status(status)));
+    }
+    if status == 422 && recover::repair(ctx, document) {
+        return Err(again(recover::REPAIRED));
+    }
+    if recover::would_go_on(ctx, cause) {
+        return Err(again(ErrorType::HTTPStatus(status)));
+    }
+    let dialect = super::accept::dialect(ctx);
+    let error = render::read_upstream(dialect, status, document);
+    let shown = match error.complete {
+        true => document.clone(),
+        false => Bytes::from(render::body_of_upstream(dialect, status, &error)),
+    };
+    let shown = redacted(ctx, shown);
+    if let Answer::Whole(collected) = &mut ctx.answer {
+        collected.head.set_status(status)?;
+        collected.head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    }
+    ctx.end = recover::outcome_of_status(status);
+    show(body, shown, ctx)
+}
+
+/// An answer that is not what the route promises.
+pub fn invalid(ctx: &mut Ctx, words: &'static str) -> Result<()> {
+    if let Some(attempt) = ctx.attempt.as_mut() {
+        attempt.verdict = Some((Cause::Passing, "invalid_response"));
+    }
+    let mut error = Error::explain(recover::INVALID_ANSWER, words).into_up();
+    error.set_retry(ctx.plan.as_ref().is_some_and(|plan| plan.peek(Cause::Passing) != Next::Stop));
+    Err(error)
+}
+
+/// The upstream's key never travels downstream, not even in its own words.
+fn redacted(ctx: &Ctx, bytes: Bytes) -> Bytes {
+    let Some(attempt) = &ctx.attempt else { return bytes };
+    let Some(key) = ctx.snapshot.deployments[attempt.deployment].key.as_ref().map(|key| key.expose().as_bytes()) else {
+        return bytes;
+    };
+    if key.len() < 4 || memchr::memmem::find(&bytes, key).is_none() {
+        return bytes;
+    }
+    let mut clean = Vec::with_capacity(bytes.len());
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(&bytes, key) {
+        clean.extend_from_slice(&bytes[from..at]);
+        clean.extend_from_slice(b"***");
+        from = at + key.len();
+    }
+    clean.extend_from_slice(&bytes[from..]);
+    clean.into()
+}
+
+/// The group's labels for metrics of this request.
+pub fn course(ctx: &Ctx) -> metrics::Course {
+    metrics::Course { endpoint: ctx.endpoint.map_or("none", |endpoint| endpoint.name), group: Arc::clone(&ctx.group()) }
+}

@@ -1,0 +1,402 @@
+//! The session wrapper: replays a request body of any size, holds an answer's head back while it is judged, watches
+//! the clock, and puts keep-alive comments on a silent stream.
+//!
+//! Pingora reads a body once and replays at most 64 KiB; above that its forwarding loop hangs (upstream issues 349,
+//! 780, pull request 816). This wrapper claims to be a custom session whose body is already read, so the ordinary
+//! `HttpProxy` sends it again for each attempt. It is also the one place that is polled in every state of a request
+//! ([`Session::read_body_or_idle`]), so all waits that Pingora does not limit are limited here, and bytes nobody asked
+//! for can be written between two upstream reads. The only file that touches Pingora's doc-hidden trait.
+
+use super::clock::{Alarm, Clock};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderMap, Version};
+use pingora_core::protocols::Digest;
+use pingora_core::protocols::http::custom::CustomMessageWrite;
+use pingora_core::protocols::http::custom::server::Session;
+use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The error of an answer that was to be judged whole and has no body at all.
+pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
+
+/// The error that ends an attempt whose last bytes have been written by the hall's own decision.
+pub const ENDED_HERE: ErrorType = ErrorType::Custom("EndedHere");
+
+/// What the wrapper and the hall share for one request. Each field has one writer.
+#[derive(Default)]
+struct Shared {
+    /// Written by the hall when the whole body has been read.
+    body: Option<Bytes>,
+    /// Written by the hall per attempt: keep the head until the answer is complete.
+    hold: bool,
+    /// Written by the hall when a held answer has been judged; replaces the head that was held.
+    head: Option<Box<ResponseHeader>>,
+    /// Written by the hall per attempt.
+    clock: Clock,
+    /// Written by the hall: the connection closes after this answer.
+    close: bool,
+    /// Written by the hall: the bytes now on their way are the last, whatever the upstream still has to say.
+    last: bool,
+    /// Written by the wrapper when it ends: the real session, and whether its answer was completed.
+    returned: Option<(Box<ServerSession>, bool)>,
+}
+
+/// The hall's side of the wrapper.
+#[derive(Default)]
+pub struct Cell(Mutex<Shared>);
+
+impl Cell {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the wrapper the whole request body; from here on it is replayed for each attempt.
+    pub fn seal(&self, body: Bytes) {
+        self.lock().body = Some(body);
+    }
+
+    /// Keeps the next answer's head back until its last byte, or lets it pass.
+    pub fn hold(&self, hold: bool) {
+        self.lock().hold = hold;
+    }
+
+    /// Replaces the held head; it goes out with the next body bytes.
+    pub fn release(&self, head: Box<ResponseHeader>) {
+        let mut shared = self.lock();
+        shared.head = Some(head);
+        shared.hold = false;
+    }
+
+    /// Closes the connection after the answer that is still to be written.
+    pub fn close(&self) {
+        self.lock().close = true;
+    }
+
+    /// Ends the answer with the bytes that are now on their way.
+    ///
+    /// An error from a body filter would lose what earlier filters of the same batch had let pass; so the bytes go
+    /// the ordinary way, and the wrapper ends the answer and the attempt behind them.
+    pub fn end_here(&self) {
+        self.lock().last = true;
+    }
+
+    /// Sets what the wrapper waits for.
+    pub fn set_clock(&self, clock: Clock) {
+        self.lock().clock = clock;
+    }
+
+    /// Changes what the wrapper waits for.
+    pub fn with_clock(&self, change: impl FnOnce(&mut Clock)) {
+        change(&mut self.lock().clock);
+    }
+
+    /// The real session after the wrapper has gone, and whether its answer was completed.
+    pub fn take_session(&self) -> Option<(Box<ServerSession>, bool)> {
+        self.lock().returned.take()
+    }
+}
+
+/// A downstream session around the real one.
+pub struct Replay {
+    /// Always there until drop.
+    inner: Option<Box<ServerSession>>,
+    cell: Arc<Cell>,
+    held: Option<Box<ResponseHeader>>,
+    alarm: Alarm,
+    completed: bool,
+}
+
+impl Replay {
+    /// Wraps a session whose head has been read.
+    pub fn new(inner: Box<ServerSession>, cell: Arc<Cell>) -> Self {
+        Replay { inner: Some(inner), cell, held: None, alarm: Alarm::default(), completed: false }
+    }
+
+    fn inner(&self) -> &ServerSession {
+        self.inner.as_ref().expect("the session is given back only on drop")
+    }
+
+    fn inner_mut(&mut self) -> &mut ServerSession {
+        self.inner.as_mut().expect("the session is given back only on drop")
+    }
+
+    /// A custom session ignores the keep-alive settings of the hall; they reach the real one here.
+    fn apply_close(&mut self) {
+        if self.cell.lock().close {
+            self.inner_mut().set_keepalive(None);
+        }
+    }
+
+    /// HTTP/1.0 knows no chunks (RFC 9112, section 6.1): there a body without a length ends with the connection.
+    fn fit(&mut self, head: &mut ResponseHeader) {
+        let inner = self.inner_mut();
+        if inner.req_header().version == Version::HTTP_10 && head.remove_header(&TRANSFER_ENCODING).is_some() {
+            inner.set_keepalive(None);
+        }
+    }
+
+    /// Writes what a keep-alive comment left unfinished when an upstream read cut in.
+    async fn finish_comment(&mut self) -> Result<()> {
+        let inner = self.inner_mut();
+        if !inner.is_http2() && inner.has_pending_downstream_proxy_tasks() {
+            inner.write_downstream_proxy_tasks().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a keep-alive comment; may be dropped at any await and is then finished by the next write.
+    async fn write_comment(&mut self, comment: &'static [u8]) -> Result<()> {
+        let inner = self.inner_mut();
+        if inner.is_http2() {
+            return inner.write_response_body(Bytes::from_static(comment), false).await;
+        }
+        inner.send_downstream_proxy_task(HttpTask::Body(Some(Bytes::from_static(comment)), false));
+        inner.write_downstream_proxy_tasks().await.map(|_| ())
+    }
+
+    /// What of `task` goes downstream now: nothing while the answer is held, the judged head first when it is let go.
+    ///
+    /// Filters have run over a whole batch before it comes here, so a head may be judged already when it arrives.
+    fn sift(&mut self, task: HttpTask, out: &mut Vec<HttpTask>) -> Result<()> {
+        let mut shared = self.cell.lock();
+        match task {
+            HttpTask::Header(head, _) if head.status.is_informational() => {}
+            HttpTask::Header(_, true) if shared.hold => {
+                return Error::e_explain(EMPTY_ANSWER, "an answer without a body");
+            }
+            HttpTask::Header(head, _) if shared.hold => self.held = Some(head),
+            HttpTask::Header(head, end) => {
+                self.held = None;
+                out.push(HttpTask::Header(shared.head.take().unwrap_or(head), end));
+            }
+            HttpTask::Body(body, false) if shared.hold && body.as_ref().is_none_or(Bytes::is_empty) => {}
+            HttpTask::Failed(_) | HttpTask::Done if shared.last => {}
+            HttpTask::Failed(cause) => {
+                self.held = None;
+                out.push(HttpTask::Failed(cause));
+            }
+            other => {
+                if let Some(held) = self.held.take() {
+                    out.push(HttpTask::Header(shared.head.take().unwrap_or(held), false));
+                }
+                out.push(other);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            self.cell.lock().returned = Some((inner, self.completed));
+        }
+    }
+}
+
+#[async_trait]
+impl Session for Replay {
+    fn req_header(&self) -> &RequestHeader {
+        self.inner().req_header()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.inner_mut().req_header_mut()
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        self.inner_mut().read_request_body().await
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        self.inner_mut().drain_request_body().await
+    }
+
+    async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
+        let informational = head.status.is_informational();
+        self.apply_close();
+        self.inner_mut().write_response_header(head).await?;
+        self.completed |= end && !informational;
+        Ok(())
+    }
+
+    async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_response_header(Box::new(head.clone()), end).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.finish_comment().await?;
+        self.inner_mut().write_response_body(data, end).await?;
+        self.completed |= end;
+        Ok(())
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.inner_mut().write_response_trailers(trailers).await
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        self.finish_comment().await?;
+        self.alarm.heard();
+        let mut out = Vec::with_capacity(tasks.len() + 1);
+        for task in tasks {
+            self.sift(task, &mut out)?;
+        }
+        if out.is_empty() {
+            return Ok(false);
+        }
+        self.apply_close();
+        for task in &mut out {
+            if let HttpTask::Header(head, _) = task {
+                self.fit(head);
+            }
+        }
+        let ended = self.inner_mut().response_duplex_vec(out).await?;
+        self.completed |= ended;
+        if !ended && self.cell.lock().last {
+            self.inner_mut().finish_body().await?;
+            self.completed = true;
+            return Error::e_explain(ENDED_HERE, "after its last words");
+        }
+        Ok(ended)
+    }
+
+    /// Waits for the client to leave or for an alarm; a due keep-alive comment is written on the way.
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        loop {
+            let clock = self.cell.lock().clock;
+            let streaming = self.inner().response_written().is_some();
+            let Some(inner) = self.inner.as_mut() else { return Ok(None) };
+            let event = tokio::select! {
+                event = inner.read_body_or_idle(no_body_expected) => return event,
+                event = self.alarm.wait(&clock, streaming) => event,
+            };
+            match event {
+                super::clock::Event::Comment(comment) => self.write_comment(comment).await?,
+                super::clock::Event::TimeOut(kind) => return Error::e_explain(kind.error(), kind.words()),
+            }
+        }
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_read_timeout(timeout);
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.inner().get_read_timeout()
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_write_timeout(timeout);
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.inner().get_write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_total_drain_timeout(timeout);
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner().get_total_drain_timeout()
+    }
+
+    fn request_summary(&self) -> String {
+        self.inner().request_summary()
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.inner().response_written()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _context: &str) {
+        self.inner_mut().shutdown().await;
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.cell.lock().body.is_some() || self.inner_mut().is_body_done()
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.finish_comment().await?;
+        self.inner_mut().finish_body().await?;
+        self.completed = true;
+        Ok(())
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        let sealed = self.cell.lock().body.as_ref().map(Bytes::is_empty);
+        sealed.unwrap_or_else(|| self.inner_mut().is_body_empty())
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.inner().body_bytes_sent()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.inner().body_bytes_read()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.inner().digest()
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.inner_mut().digest_mut()
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner().client_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner().server_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.inner().to_h1_raw()
+    }
+
+    fn enable_retry_buffering(&mut self) {}
+
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        self.cell.lock().body.clone()
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}

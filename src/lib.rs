@@ -17,6 +17,7 @@ pub mod auth;
 pub mod config;
 pub mod gateway;
 pub mod routing;
+pub mod server;
 pub mod snapshot;
 pub mod standin;
 pub mod telemetry;

@@ -1,0 +1,62 @@
+//! Certificate authorities of the operator's own, trusted beside the system's.
+//!
+//! Pingora takes one file, which replaces the system's authorities: a private authority for one upstream would shut
+//! out every public one. So both are written into one file in memory, which needs no folder to be writable.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+/// A file of certificates that lives as long as this value.
+pub struct Authorities {
+    file: File,
+}
+
+impl Authorities {
+    /// The system's authorities (SSL_CERT_FILE and SSL_CERT_DIR where they are set) and those of a PEM file.
+    ///
+    /// # Errors
+    /// A fragment: the file cannot be read, is no PEM, or holds no certificate.
+    pub fn with(path: &Path) -> Result<Self, String> {
+        let own = CertificateDer::pem_file_iter(path).map_err(|cause| cause.to_string())?;
+        let own: Vec<_> = own.collect::<Result<_, _>>().map_err(|cause| cause.to_string())?;
+        if own.is_empty() {
+            return Err("it holds no PEM certificate".to_owned());
+        }
+        let system = rustls_native_certs::load_native_certs().unwrap_or_else(|cause| {
+            log::warn!(
+                "the system's certificate authorities cannot be read ({cause}): only those of {} are trusted",
+                path.display()
+            );
+            Vec::new()
+        });
+        let memory = memfd_create("authorities", MFdFlags::MFD_CLOEXEC).map_err(|cause| cause.to_string())?;
+        let mut file = File::from(memory);
+        for certificate in own.iter().chain(&system) {
+            write_pem(&mut file, certificate).map_err(|cause| cause.to_string())?;
+        }
+        Ok(Authorities { file })
+    }
+
+    /// Where this process can open it.
+    pub fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd())
+    }
+}
+
+/// RFC 7468, with lines of 64 characters.
+fn write_pem(file: &mut File, certificate: &CertificateDer<'_>) -> std::io::Result<()> {
+    let text = STANDARD.encode(certificate);
+    writeln!(file, "-----BEGIN CERTIFICATE-----")?;
+    for line in text.as_bytes().chunks(64) {
+        file.write_all(line)?;
+        writeln!(file)?;
+    }
+    writeln!(file, "-----END CERTIFICATE-----")
+}

@@ -1,0 +1,189 @@
+//! The life of the serving process: assemble Pingora's server, run it, and end it as soon as nothing is in flight.
+
+mod authorities;
+pub mod control;
+mod drain;
+mod leash;
+mod names;
+mod reload;
+pub mod supervisor;
+mod warden;
+
+use crate::admin::Admin;
+use crate::config::{Config, Environment};
+use crate::gateway::Gateway;
+use crate::gateway::front::Front;
+use crate::snapshot::{Live, Snapshot};
+use crate::upstream::address::Directory;
+use authorities::Authorities;
+use pingora_core::apps::http_app::HttpServer;
+use pingora_core::listeners::TcpSocketOptions;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::{RunArgs, Server};
+use pingora_core::services::background::background_service;
+use pingora_core::services::listening::Service;
+use pingora_proxy::http_proxy;
+use reload::Reloader;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use warden::Warden;
+
+/// Pooled upstream connections kept for each thread.
+const POOL_PER_THREAD: usize = 256;
+/// More rounds than any plan has attempts; the plan decides, not Pingora.
+const ROUNDS_MAX: usize = 1000;
+
+/// Where and how to serve.
+pub struct Options {
+    /// Address of the API.
+    pub listen: SocketAddr,
+    /// Address of the health service; none switches it off.
+    pub admin: Option<SocketAddr>,
+    /// Threads of the API.
+    pub threads: usize,
+    /// Where the supervisor hands the listening sockets over; none when this process opens its own.
+    pub upgrade_from: Option<PathBuf>,
+    /// The file to read again on a reload.
+    pub config_path: PathBuf,
+    /// The variables the file was read with.
+    pub environment: Environment,
+}
+
+/// Why serving did not begin.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Listen(SocketAddr, std::io::Error),
+    /// Signals cannot be watched.
+    Signals(std::io::Error),
+    /// The file of certificate authorities is not one.
+    Authorities(PathBuf, String),
+    /// Deployments that cannot be built, a sentence each.
+    Deployments(Vec<String>),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen(address, cause) => write!(out, "cannot listen on {address}: {cause}"),
+            StartError::Signals(cause) => write!(out, "cannot watch signals: {cause}"),
+            StartError::Authorities(path, cause) => {
+                write!(out, "cannot read certificate authorities from {}: {cause}", path.display())
+            }
+            StartError::Deployments(faults) => out.write_str(&faults.join("\n")),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Listen(_, cause) | StartError::Signals(cause) => Some(cause),
+            StartError::Authorities(..) | StartError::Deployments(_) => None,
+        }
+    }
+}
+
+/// Serves until a signal ends the process and its requests are done. Returns when the process may exit.
+///
+/// # Errors
+/// [`StartError`] before anything was served.
+pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
+    for address in
+        [Some(options.listen), options.admin].into_iter().flatten().filter(|_| options.upgrade_from.is_none())
+    {
+        // Pingora would panic later; a port that is taken deserves a sentence.
+        TcpListener::bind(address).map_err(|cause| StartError::Listen(address, cause))?;
+    }
+    let (signals, ended) = drain::watch().map_err(StartError::Signals)?;
+    let own_authorities = config.gateway.upstream_ca_file.clone();
+    let authorities =
+        own_authorities.map(|path| Authorities::with(&path).map_err(|cause| StartError::Authorities(path, cause)));
+    let authorities = authorities.transpose()?;
+    let directory = Directory::default();
+    let mut settings = conf(&config, options.threads);
+    settings.ca_file = authorities.as_ref().map(Authorities::path);
+    let grace = Duration::from_millis(config.gateway.grace_period_ms);
+    let snapshot = Snapshot::build(config, &directory, None).map_err(StartError::Deployments)?;
+    let models = snapshot.deployments.len();
+    let live = Arc::new(Live::new(snapshot, directory));
+    let server = assemble(settings, &live, options);
+    let phases = server.watch_execution_phase();
+    log::info!("serving {models} deployments on http://{}, {}", options.listen, admin_words(options.admin));
+    if options.upgrade_from.is_some() {
+        leash::hold(phases, &signals);
+    }
+    let running = std::thread::spawn(move || server.run(RunArgs { shutdown_signal: Box::new(signals) }));
+    ended.wait(&live, grace, &running);
+    Ok(())
+}
+
+fn admin_words(admin: Option<SocketAddr>) -> String {
+    admin.map_or_else(|| "no health service".to_owned(), |address| format!("health service on http://{address}"))
+}
+
+fn conf(config: &Config, threads: usize) -> ServerConf {
+    ServerConf {
+        threads,
+        max_retries: ROUNDS_MAX,
+        upstream_keepalive_pool_size: POOL_PER_THREAD,
+        // Ended earlier, as soon as nothing is in flight.
+        grace_period_seconds: Some(config.gateway.grace_period_ms / 1000 + 1),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    }
+}
+
+fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Server {
+    let opt = Opt { upgrade: options.upgrade_from.is_some(), ..Opt::default() };
+    if let Some(socket) = &options.upgrade_from {
+        settings.upgrade_sock = socket.display().to_string();
+    }
+    let mut server = Server::new_with_opt_and_conf(opt, settings);
+    server.bootstrap();
+    let proxy = http_proxy(&server.configuration, Gateway::new(Arc::clone(live)));
+    let mut api = Service::new("gateway".to_owned(), Front::new(proxy, Arc::clone(live)));
+    api.add_tcp_with_settings(&options.listen.to_string(), socket_options());
+    api.threads = Some(options.threads);
+    server.add_service(api);
+    if let Some(address) = options.admin {
+        let app = HttpServer::new_app(Admin::new(Arc::clone(live)));
+        let mut admin = Service::new("health".to_owned(), app);
+        admin.add_tcp_with_settings(&address.to_string(), socket_options());
+        admin.threads = Some(1);
+        server.add_service(admin);
+    }
+    let reloader = Reloader::new(Arc::clone(live), options.config_path.clone(), options.environment.clone());
+    let warden = Warden::new(Arc::clone(live), Arc::new(reloader), options.listen.port());
+    server.add_service(background_service("warden", warden));
+    server.add_service(background_service("names", names::Refresher::new(Arc::clone(live))));
+    server
+}
+
+/// A client that vanished without a word is noticed by the kernel.
+fn socket_options() -> TcpSocketOptions {
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(pingora_core::protocols::l4::ext::TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(15),
+        count: 4,
+        user_timeout: Duration::ZERO,
+    });
+    options
+}
+
+/// The address of a host name or address as the command line gives it.
+///
+/// # Errors
+/// When it is no address of this machine's notation.
+pub fn listen_address(host: &str, port: u16) -> Result<SocketAddr, String> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let ip = match bare {
+        "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
+        other => other.parse(),
+    };
+    ip.map(|ip| SocketAddr::new(ip, port)).map_err(|_| format!("`{host}` is not an IP address to listen on"))
+}

@@ -1,0 +1,89 @@
+//! The listening sockets, bound once and kept for the life of the supervisor, and the folder for hand-over sockets.
+
+use pingora_core::server::Fds;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
+/// The kernel cuts this to its own maximum (net.core.somaxconn).
+const BACKLOG: i32 = 65_535;
+
+/// The sockets by the name their children use for them; none, once nothing is to be accepted any more.
+#[derive(Default)]
+pub struct Sockets {
+    sockets: Vec<(String, Socket)>,
+}
+
+impl Sockets {
+    /// Binds every address.
+    ///
+    /// # Errors
+    /// The address that cannot be had, and why.
+    pub fn open(addresses: &[SocketAddr], reuse_port: bool) -> Result<Self, (SocketAddr, io::Error)> {
+        let open = |address: &SocketAddr| {
+            let socket = bind(*address, reuse_port).map_err(|cause| (*address, cause))?;
+            Ok((address.to_string(), socket))
+        };
+        Ok(Sockets { sockets: addresses.iter().map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// The descriptors as Pingora hands them over. They stay ours.
+    pub fn descriptors(&self) -> Fds {
+        let mut descriptors = Fds::new();
+        for (name, socket) in &self.sockets {
+            descriptors.add(name.clone(), socket.as_raw_fd());
+        }
+        descriptors
+    }
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// A folder of our own for one hand-over, gone when dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes it in /dev/shm, which is writable in a container whose root is not, or else where one can. It must be new: one that
+    /// was there before may belong to somebody who would like to have our sockets.
+    ///
+    /// # Errors
+    /// A sentence when no place can be written.
+    pub fn make() -> Result<Self, String> {
+        let mut last = String::new();
+        for place in ["/dev/shm", "/tmp", "/run"] {
+            let name = format!("nanogate-{}-{:08x}", std::process::id(), fastrand::u32(..));
+            let folder = PathBuf::from(place).join(name);
+            match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+                Ok(()) => return Ok(Folder(folder)),
+                Err(cause) => last = format!("{}: {cause}", folder.display()),
+            }
+        }
+        Err(format!("no folder for the hand-over socket can be made: {last}"))
+    }
+
+    /// Where the one socket in it goes.
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("upgrade.sock")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(cause) = std::fs::remove_dir_all(&self.0) {
+            log::debug!("{} is left: {cause}", self.0.display());
+        }
+    }
+}

@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod api;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod routing;

@@ -1,0 +1,16 @@
+//! The promises of the contract, held against the real binary: one file per promise, over sockets, with the stand-in as
+//! the upstream.
+//!
+//! A test reads as three sentences: what is given, what happens, what is seen. Waits look for a condition until a
+//! deadline; nothing sleeps and hopes. Everything runs in parallel, on ports and in folders of its own.
+
+mod auth;
+mod body;
+mod cli;
+mod errors;
+mod head;
+mod health;
+mod support;
+mod traffic;
+mod upload;
+mod upstream;

@@ -4,12 +4,18 @@
 //! A test reads as three sentences: what is given, what happens, what is seen. Waits look for a condition until a
 //! deadline; nothing sleeps and hopes. Everything runs in parallel, on ports and in folders of its own.
 
+mod answers;
 mod auth;
 mod body;
 mod cli;
+mod disconnect;
+mod endings;
 mod errors;
 mod head;
 mod health;
+mod odd_upstreams;
+mod retries;
+mod streams;
 mod support;
 mod traffic;
 mod upload;

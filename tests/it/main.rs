@@ -7,6 +7,7 @@
 mod answers;
 mod auth;
 mod body;
+mod captures;
 mod cli;
 mod disconnect;
 mod endings;

@@ -4,9 +4,10 @@
 
 use super::accept::dialect;
 use super::ctx::Ctx;
-use super::recover::outcome_of_status;
+use super::recover::{cause_of_status, outcome_of_status};
 use crate::api::error::{ApiError, UpstreamError};
 use crate::api::render;
+use crate::routing::plan::Cause;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -71,8 +72,10 @@ pub async fn error_with(
     let mut head = base(ctx, error.row.status, body.len())?;
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     head.insert_header("x-should-retry", if error.row.retry_helps { "true" } else { "false" })?;
-    if let Some(seconds) = error.retry_after_s {
-        head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
+    match error.retry_after_s {
+        Some(seconds) => head.insert_header(header::RETRY_AFTER, seconds.to_string())?,
+        None if error.row.retry_helps && error.row.status >= 500 => advise(ctx, &mut head, Cause::Passing)?,
+        None => {}
     }
     for (name, value) in headers {
         head.insert_header(name.clone(), value.clone())?;
@@ -93,6 +96,7 @@ pub async fn upstream_error(session: &mut Session, ctx: &mut Ctx, status: u16, e
     head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     decorate(ctx, &mut head)?;
+    advise(ctx, &mut head, cause_of_status(status))?;
     ctx.end = outcome_of_status(status);
     send(session, ctx, head, body).await
 }
@@ -151,6 +155,27 @@ pub fn decorate(ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
     if let Some(dropped) = dropped_header(&ctx.dropped) {
         head.insert_header("x-gateway-dropped-params", dropped)?;
     }
+    Ok(())
+}
+
+/// Tells the client's own SDK whether trying again can help, and when, unless the upstream said so.
+pub fn advise(ctx: &Ctx, head: &mut ResponseHeader, cause: Cause) -> Result<()> {
+    if cause != Cause::Passing {
+        if !head.headers.contains_key("x-should-retry") {
+            head.insert_header("x-should-retry", HeaderValue::from_static("false"))?;
+        }
+        return Ok(());
+    }
+    if head.headers.contains_key(header::RETRY_AFTER) || head.headers.contains_key("retry-after-ms") {
+        return Ok(());
+    }
+    let Some(plan) = &ctx.plan else { return Ok(()) };
+    let now_ms = ctx.live.now_ms();
+    let members = plan.resolved().group.members.iter();
+    let rests = members.map(|place| ctx.snapshot.deployments[*place].vitals.resting_ms(now_ms).unwrap_or(0));
+    // A group whose deployments all rest is called all the same, so nobody is sent away for longer than a first rest.
+    let seconds = rests.min().unwrap_or(0).min(ctx.snapshot.rest.rest_ms).div_ceil(1_000).max(1);
+    head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
     Ok(())
 }
 

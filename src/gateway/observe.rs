@@ -347,9 +347,11 @@ fn judge_error(body: &mut Option<Bytes>, document: &Bytes, status: u16, ctx: &mu
         false => Bytes::from(render::body_of_upstream(dialect, status, &error)),
     };
     let shown = redacted(ctx, shown);
-    if let Answer::Whole(collected) = &mut ctx.answer {
+    if let Answer::Whole(mut collected) = std::mem::replace(&mut ctx.answer, Answer::Raw) {
+        answer::advise(ctx, &mut collected.head, cause)?;
         collected.head.set_status(status)?;
         collected.head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+        ctx.answer = Answer::Whole(collected);
     }
     ctx.end = recover::outcome_of_status(status);
     show(body, shown, ctx)

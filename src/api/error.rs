@@ -47,6 +47,8 @@ pub static TOO_LARGE: Row = row(413, INVALID, "request_too_large", "request_too_
 pub static UNSUPPORTED_ENCODING: Row = row(415, INVALID, "unsupported_content_encoding", INVALID, false);
 /// The head is larger than allowed.
 pub static HEAD_TOO_LARGE: Row = row(431, INVALID, "request_header_fields_too_large", INVALID, false);
+/// A limit of the gateway or of all deployments is reached, and its queue is full or too slow.
+pub static LIMITED: Row = row(429, "rate_limit_error", "gateway_rate_limited", "rate_limit_error", true);
 /// A panic of ours, or an error that has no other name.
 pub static INTERNAL: Row = row(500, "internal_server_error", "internal_error", "api_error", true);
 /// The deployment's key is not configured.

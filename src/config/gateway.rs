@@ -51,7 +51,27 @@ pub struct GatewaySettings {
     pub frame_bytes_max: u64,
     /// `watch`: reload when the file changes. Default false.
     pub watch: bool,
+    /// `ttft_timeout`: until the first content of a stream, from the beginning of an attempt. Default none.
+    pub ttft_timeout_ms: Option<u64>,
+    /// `hedge_after`: silence after which a second deployment is asked beside the first. Default none.
+    pub hedge_after_ms: Option<u64>,
+    /// `max_parallel_requests`: calls to all providers together under way at once. Default none.
+    pub max_parallel_requests: Option<u32>,
+    /// `requests_per_second`: calls to all providers together in any second. Default none.
+    pub requests_per_second: Option<u32>,
+    /// `rpm`: the same in a minute.
+    pub rpm: Option<u64>,
+    /// `tpm`: tokens of all models together in a minute.
+    pub tpm: Option<u64>,
+    /// `queue`: requests that may wait for room under a limit; the next one gets 429. Writing it makes the deployments'
+    /// rpm and tpm limits. Default 1000.
+    pub queue: Option<u32>,
+    /// `queue_timeout`: how long one waits. Default 30 s.
+    pub queue_timeout_ms: u64,
 }
+
+/// `queue` when it is not written.
+pub const QUEUE_DEFAULT: u32 = 1_000;
 
 impl Default for GatewaySettings {
     fn default() -> Self {
@@ -78,6 +98,14 @@ impl Default for GatewaySettings {
             h2c: false,
             frame_bytes_max: 16 << 20,
             watch: false,
+            ttft_timeout_ms: None,
+            hedge_after_ms: None,
+            max_parallel_requests: None,
+            requests_per_second: None,
+            rpm: None,
+            tpm: None,
+            queue: None,
+            queue_timeout_ms: 30_000,
         }
     }
 }

@@ -41,7 +41,7 @@ pub use base::Base;
 pub use deployment::{Deployment, Key};
 pub use env::{BadVariable, Environment};
 pub use fault::{Fault, Level, Place, Report};
-pub use gateway::{AccessLog, GatewaySettings, ReasoningField, ResponseModel};
+pub use gateway::{AccessLog, GatewaySettings, QUEUE_DEFAULT, ReasoningField, ResponseModel};
 pub use listing::Listed;
 pub use nearest::nearest;
 pub use provider::{Family, Provider};

@@ -41,6 +41,10 @@ pub struct Settings {
     pub always_include_stream_usage: bool,
     /// `general_settings.max_request_size_mb` in bytes. LiteLLM: no limit; here 32 MiB, NanoGPT's own.
     pub body_bytes_max: u64,
+    /// `general_settings.global_max_parallel_requests`: calls to all providers together under way at once.
+    pub max_parallel_requests: Option<u32>,
+    /// `enforce_model_rate_limits` among `router_settings.optional_pre_call_checks`: rpm and tpm are limits.
+    pub enforces_rate_limits: bool,
     /// `general_settings.allow_requests_on_db_unavailable` as written. It never opens the door here: only to be told.
     pub opens_without_database: bool,
 }
@@ -65,6 +69,8 @@ impl Default for Settings {
             forward_client_headers: false,
             always_include_stream_usage: false,
             body_bytes_max: 32 * MIB as u64,
+            max_parallel_requests: None,
+            enforces_rate_limits: false,
             opens_without_database: false,
         }
     }

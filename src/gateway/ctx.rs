@@ -6,8 +6,9 @@ use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
 use crate::api::params::Wishes;
 use crate::auth::Caller;
+use crate::routing::limit::Full;
 use crate::routing::plan::{Cause, Plan};
-use crate::routing::vitals::Vitals;
+use crate::routing::vitals::{Ending, Vitals};
 use crate::snapshot::{Buffered, Live, Snapshot};
 use crate::usage::Meter;
 use crate::wire::json::Skim;
@@ -93,20 +94,37 @@ pub struct Ask {
     pub timeout: Option<Duration>,
 }
 
-/// A deployment in use; counted until this goes.
-pub struct InUse(Arc<Vitals>);
+/// A deployment in use; counted there and for the whole gateway until this goes.
+pub struct InUse {
+    vitals: Arc<Vitals>,
+    live: Arc<Live>,
+}
 
 impl InUse {
     /// Counts it.
-    pub fn begin(vitals: &Arc<Vitals>, now_ms: u64) -> Self {
-        vitals.begin(now_ms);
-        InUse(Arc::clone(vitals))
+    ///
+    /// # Errors
+    /// When the deployment or the gateway has no room; then nothing is counted.
+    pub fn begin(live: &Arc<Live>, snapshot: &Snapshot, place: usize, now_ms: u64) -> Result<Self, Full> {
+        let vitals = &snapshot.deployments[place].vitals;
+        let begun = vitals
+            .usage()
+            .try_begin(&snapshot.shares[place].limits, now_ms)
+            .and_then(|()| live.guard.try_begin(&snapshot.limits, now_ms).inspect_err(|_| vitals.usage().take_back()));
+        if let Err(full) = begun {
+            // If the choice took the place of a probe, the next one may have it.
+            vitals.ended(Ending::Unknown, snapshot.rest, now_ms);
+            return Err(full);
+        }
+        Ok(InUse { vitals: Arc::clone(vitals), live: Arc::clone(live) })
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.leave();
+        self.vitals.usage().leave();
+        self.live.guard.leave();
+        self.live.queue.tell_freed();
     }
 }
 

@@ -17,7 +17,9 @@ use std::time::Instant;
 pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
     if let Some(attempt) = &ctx.attempt {
         let tokens = ctx.meter.prompt_tokens.unwrap_or(0) + ctx.meter.completion_tokens.unwrap_or(0);
-        ctx.snapshot.deployments[attempt.deployment].vitals.used(tokens, gateway.live.now_ms());
+        let now_ms = gateway.live.now_ms();
+        ctx.snapshot.deployments[attempt.deployment].vitals.usage().used(tokens, now_ms);
+        gateway.live.guard.used(tokens, now_ms);
         let outcome = last_outcome(ctx, error);
         settle(gateway, ctx, outcome);
     }

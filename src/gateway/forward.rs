@@ -5,12 +5,11 @@
 
 use super::clock::Clock;
 use super::ctx::{Attempt, Ctx, InUse};
-use super::{Gateway, form};
+use super::{Gateway, admit, form};
 use crate::api::dialect::Dialect;
 use crate::api::endpoint::Kind;
 use crate::api::error::{self, ApiError};
 use crate::api::params::Shape;
-use crate::routing::balance::Draw;
 use crate::snapshot::Deployment;
 use crate::telemetry::metrics;
 use crate::upstream::head::{Accepted, Request};
@@ -42,7 +41,8 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
         unless_client_leaves(session, tokio::time::sleep(pause)).await?;
     }
     if ctx.attempt.is_none() {
-        begin(gateway, ctx)?;
+        let (place, in_use) = admit::seat(gateway, session, ctx).await?;
+        begin(gateway, ctx, place, in_use)?;
     }
     let snapshot = Arc::clone(&ctx.snapshot);
     let Some(deployment) = ctx.attempt.as_ref().map(|attempt| &snapshot.deployments[attempt.deployment]) else {
@@ -72,7 +72,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
 }
 
 /// Waits for `future`, but not longer than the client does.
-async fn unless_client_leaves<T>(session: &mut Session, future: impl Future<Output = T>) -> Result<T> {
+pub async fn unless_client_leaves<T>(session: &mut Session, future: impl Future<Output = T>) -> Result<T> {
     tokio::select! {
         done = future => Ok(done),
         left = session.downstream_session.read_body_or_idle(true) => match left {
@@ -82,15 +82,9 @@ async fn unless_client_leaves<T>(session: &mut Session, future: impl Future<Outp
     }
 }
 
-/// Chooses the deployment of a new attempt and makes its bytes.
-fn begin(gateway: &Gateway, ctx: &mut Ctx) -> Result<()> {
+/// Makes the bytes of a new attempt.
+fn begin(gateway: &Gateway, ctx: &mut Ctx, place: usize, in_use: InUse) -> Result<()> {
     let snapshot = Arc::clone(&ctx.snapshot);
-    let now_ms = gateway.live.now_ms();
-    let draw = Draw { strategy: snapshot.strategy, chance: fastrand::f64(), now_ms };
-    let drawn = ctx.plan.as_mut().and_then(|plan| plan.next(&snapshot.shares, draw));
-    let Some(place) = drawn else {
-        return Err(fail(ctx, ApiError::new(&error::INTERNAL, "no deployment serves this model")));
-    };
     let deployment = &snapshot.deployments[place];
     if let Some(variable) = &deployment.missing_variable {
         log::error!("{} was called, but its key's variable {variable} is not set", deployment.group);
@@ -106,7 +100,7 @@ fn begin(gateway: &Gateway, ctx: &mut Ctx) -> Result<()> {
         Err(refused) => return Err(fail(ctx, refused)),
     };
     ctx.attempt = Some(Attempt {
-        in_use: InUse::begin(&deployment.vitals, now_ms),
+        in_use,
         deployment: place,
         upstream_model,
         body,

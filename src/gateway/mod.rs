@@ -1,10 +1,11 @@
 //! The hall: a request walks through these files once, in the order of its phases.
 //!
 //! `front` (connection) · `replay` and `clock` (the session wrapper) · `ctx` (the record) · `accept` (route, caller) ·
-//! `body` with `decode` and `form` (what is wanted) · `forward` (deployment, address, bytes) · `observe` with `stream`
+//! `body` with `decode` and `form` (what is wanted) · `admit` and `forward` (deployment, address, bytes) · `observe` with `stream`
 //! (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
 
 pub mod accept;
+mod admit;
 mod answer;
 mod body;
 mod clock;

@@ -1,5 +1,6 @@
 //! Which of a group's deployments comes next: the lowest order first, within it by the configured strategy.
 
+use super::limit::Limits;
 use super::vitals::Vitals;
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ pub struct Share {
     pub rpm: Option<u64>,
     /// Tokens a minute it should get, for [`Strategy::UsageBased`].
     pub tpm: Option<u64>,
-    /// Requests at a time it should get.
-    pub in_flight_max: Option<u32>,
+    /// What it must not get more of.
+    pub limits: Limits,
     /// What traffic shows of it.
     pub vitals: Arc<Vitals>,
 }
@@ -45,16 +46,22 @@ pub struct Draw {
     pub now_ms: u64,
 }
 
-/// Chooses one of `members` that is not in `tried`, usable before resting, of the lowest order left; when all were
-/// tried, any of them again. None only for an empty group.
+/// Chooses one of `members` that has room and is not in `tried`, usable before resting, of the lowest order left; when
+/// all with room were tried, any of them again. None when none has room.
 pub fn pick(members: &[usize], shares: &[Share], tried: &[usize], draw: Draw) -> Option<usize> {
-    let fresh: Vec<usize> = members.iter().copied().filter(|member| !tried.contains(member)).collect();
-    let candidates = if fresh.is_empty() { members } else { &fresh };
-    if let [only] = candidates {
-        return Some(*only);
+    let roomy = |member: &usize| shares[*member].has_room(draw.now_ms);
+    if let [only] = members {
+        return Some(*only).filter(roomy);
     }
-    let usable: Vec<usize> = candidates.iter().copied().filter(|member| is_usable(&shares[*member], draw)).collect();
-    let mut candidates = if usable.is_empty() { candidates.to_vec() } else { usable };
+    let fresh = |member: &usize| !tried.contains(member) && roomy(member);
+    let mut candidates: Vec<usize> = members.iter().copied().filter(fresh).collect();
+    if candidates.is_empty() {
+        candidates = members.iter().copied().filter(roomy).collect();
+    }
+    let usable = |member: &usize| shares[*member].vitals.is_usable(draw.now_ms);
+    if candidates.iter().any(usable) {
+        candidates.retain(usable);
+    }
     loop {
         let chosen = choose(&candidates, shares, draw)?;
         // A probe's place may have been taken in between; then the others are looked at, and at last it is used anyway.
@@ -65,9 +72,19 @@ pub fn pick(members: &[usize], shares: &[Share], tried: &[usize], draw: Draw) ->
     }
 }
 
-fn is_usable(share: &Share, draw: Draw) -> bool {
-    let room = share.in_flight_max.is_none_or(|max| share.vitals.in_flight() < max);
-    room && share.vitals.is_usable(draw.now_ms)
+/// Milliseconds until time alone makes room at one of `members`; none when a running request has to end first.
+pub fn again_ms(members: &[usize], shares: &[Share], now_ms: u64) -> Option<u64> {
+    members.iter().filter_map(|member| shares[*member].again_ms(now_ms)).min()
+}
+
+impl Share {
+    fn has_room(&self, now_ms: u64) -> bool {
+        self.limits == Limits::default() || self.vitals.usage().has_room(&self.limits, now_ms)
+    }
+
+    fn again_ms(&self, now_ms: u64) -> Option<u64> {
+        self.vitals.usage().again_ms(&self.limits, now_ms)
+    }
 }
 
 fn choose(members: &[usize], shares: &[Share], draw: Draw) -> Option<usize> {
@@ -78,11 +95,11 @@ fn choose(members: &[usize], shares: &[Share], draw: Draw) -> Option<usize> {
     let turned = || ready[first..].iter().chain(&ready[..first]).copied();
     match draw.strategy {
         Strategy::SimpleShuffle => by_weight(&ready, shares, draw.chance),
-        Strategy::LeastBusy => turned().min_by_key(|member| shares[*member].vitals.in_flight()),
+        Strategy::LeastBusy => turned().min_by_key(|member| shares[*member].vitals.usage().in_flight()),
         Strategy::LatencyBased => {
             let cost = |member: &usize| {
                 let vitals = &shares[*member].vitals;
-                vitals.mean_us().saturating_mul(u64::from(vitals.in_flight()) + 1)
+                vitals.mean_us().saturating_mul(u64::from(vitals.usage().in_flight()) + 1)
             };
             turned().take(2).min_by_key(cost)
         }
@@ -95,7 +112,7 @@ fn choose(members: &[usize], shares: &[Share], draw: Draw) -> Option<usize> {
 
 /// The larger of its shares of requests and tokens; plain counts where no limit is given.
 fn used_share(share: &Share, now_ms: u64) -> f64 {
-    let (requests, tokens) = share.vitals.usage(now_ms);
+    let (requests, tokens) = share.vitals.usage().in_minute(now_ms);
     let part = |used: u64, limit: Option<u64>| limit.map(|limit| used as f64 / (limit.max(1)) as f64);
     match (part(requests, share.rpm), part(tokens, share.tpm)) {
         (None, None) => requests as f64,
@@ -140,6 +157,10 @@ mod tests {
 
     fn by(strategy: Strategy, chance: f64) -> Draw {
         Draw { strategy, chance, now_ms: 1 }
+    }
+
+    fn begin(share: &Share) {
+        assert!(share.vitals.usage().try_begin(&Limits::default(), 1).is_ok());
     }
 
     fn rest(share: &Share, now_ms: u64) {
@@ -189,7 +210,7 @@ mod tests {
     #[test]
     fn the_least_busy_is_chosen_and_equals_share() {
         let shares = shares(&[(0, 1.0), (0, 1.0), (0, 1.0)]);
-        shares[0].vitals.begin(1);
+        begin(&shares[0]);
         let counts = |strategy| {
             let mut counts = [0; 3];
             for n in 0..90 {
@@ -219,7 +240,7 @@ mod tests {
         let mut shares = shares(&[(0, 1.0), (0, 1.0)]);
         (shares[0].rpm, shares[1].rpm) = (Some(10), Some(100));
         for share in &shares {
-            (0..5).for_each(|_| share.vitals.begin(1));
+            (0..5).for_each(|_| begin(share));
         }
         for chance in [0.0, 0.9] {
             assert_eq!(pick(&[0, 1], &shares, &[], by(Strategy::UsageBased, chance)), Some(1));
@@ -229,10 +250,16 @@ mod tests {
     #[test]
     fn one_that_is_full_makes_way() {
         let mut shares = shares(&[(0, 1.0), (0, 1.0)]);
-        shares[0].in_flight_max = Some(1);
-        shares[0].vitals.begin(1);
+        shares[0].limits.in_flight = Some(1);
+        begin(&shares[0]);
         assert_eq!(pick(&[0, 1], &shares, &[], draw(0.0)), Some(1));
-        assert_eq!(pick(&[0], &shares, &[], draw(0.0)), Some(0), "alone it is used all the same");
+        assert_eq!(pick(&[0, 1], &shares, &[1], draw(0.0)), Some(1), "a tried one with room before one without");
+        assert_eq!(pick(&[0], &shares, &[], draw(0.0)), None);
+        assert_eq!(again_ms(&[0], &shares, 1), None, "a request has to end first");
+        shares[1].limits.rpm = Some(1);
+        begin(&shares[1]);
+        assert_eq!(pick(&[0, 1], &shares, &[], draw(0.0)), None);
+        assert_eq!(again_ms(&[0, 1], &shares, 1), Some(59_999));
     }
 
     #[test]

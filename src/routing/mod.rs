@@ -4,6 +4,8 @@
 
 pub mod balance;
 pub mod budget;
+pub mod limit;
 pub mod plan;
 pub mod resolve;
 pub mod vitals;
+pub mod window;

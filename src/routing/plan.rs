@@ -1,6 +1,6 @@
 //! The attempts of one request: the same group again (retry) or the next group (fallback), until an end is reached.
 
-use super::balance::{Draw, Share, pick};
+use super::balance::{self, Draw, Share, pick};
 use super::resolve::Resolved;
 use std::collections::VecDeque;
 
@@ -74,13 +74,21 @@ impl Plan {
         }
     }
 
-    /// The deployment of the next attempt.
-    pub fn next(&mut self, shares: &[Share], draw: Draw) -> Option<usize> {
-        let member = pick(&self.current.group.members, shares, &self.tried, draw)?;
+    /// A deployment for the next attempt; none while none of the group has room.
+    pub fn choose(&self, shares: &[Share], draw: Draw) -> Option<usize> {
+        pick(&self.current.group.members, shares, &self.tried, draw)
+    }
+
+    /// Notes that a chosen deployment is tried now.
+    pub fn take(&mut self, member: usize) {
         if !self.tried.contains(&member) {
             self.tried.push(member);
         }
-        Some(member)
+    }
+
+    /// Milliseconds until time alone makes room in the group; none when a request has to end first.
+    pub fn again_ms(&self, shares: &[Share], now_ms: u64) -> Option<u64> {
+        balance::again_ms(&self.current.group.members, shares, now_ms)
     }
 
     /// The name as resolved for the group now in use.
@@ -160,14 +168,20 @@ mod tests {
         (0..4).map(|_| Share { weight: 1.0, ..Share::default() }).collect()
     }
 
+    fn next(plan: &mut Plan) -> Option<usize> {
+        let member = plan.choose(&equal(), DRAW)?;
+        plan.take(member);
+        Some(member)
+    }
+
     #[test]
     fn a_retry_prefers_another_deployment_and_ends_with_the_budget() {
         let mut plan = Plan::new(group("g", &[0, 1]), 2, Fallbacks::default());
-        let first = plan.next(&equal(), DRAW).unwrap();
+        let first = next(&mut plan).unwrap();
         assert_eq!(plan.advance(Cause::Passing), Next::Retry { elsewhere: true });
-        assert_ne!(plan.next(&equal(), DRAW).unwrap(), first);
+        assert_ne!(next(&mut plan).unwrap(), first);
         assert_eq!(plan.advance(Cause::Passing), Next::Retry { elsewhere: false });
-        assert!(plan.next(&equal(), DRAW).is_some());
+        assert!(next(&mut plan).is_some());
         assert_eq!(plan.advance(Cause::Passing), Next::Stop);
         assert_eq!((plan.retries_made(), plan.fallbacks_made()), (2, 0));
     }
@@ -177,7 +191,7 @@ mod tests {
         let fallbacks = Fallbacks { general: vec![group("b", &[2]), group("c", &[3])], ..Fallbacks::default() };
         let mut plan = Plan::new(group("a", &[0]), 5, fallbacks);
         assert_eq!(plan.advance(Cause::Refused), Next::Fallback);
-        assert_eq!(plan.next(&equal(), DRAW), Some(2));
+        assert_eq!(next(&mut plan), Some(2));
         assert_eq!(plan.advance(Cause::Refused), Next::Fallback);
         assert_eq!(plan.resolved().group.name, "c");
         assert_eq!(plan.advance(Cause::Refused), Next::Stop);

@@ -3,6 +3,8 @@
 //! A resting deployment is not called while others of its group are usable; it is never refused when it is the last
 //! one. Knows no clock: every call is told the time.
 
+use super::limit::Usage;
+use super::window::Window;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// One probe may run this long before another is let through.
@@ -13,8 +15,12 @@ const REST_DOUBLINGS_MAX: u32 = 5;
 const RETRY_AFTER_MAX_MS: u64 = 300_000;
 /// Weight of the newest observation in the running mean of times to first byte, as 1/N.
 const MEAN_OVER: u64 = 8;
-/// The window of the usage counts.
-const WINDOW_MS: u64 = 60_000;
+/// The window of the failure rate.
+const RATE_WINDOW_MS: u64 = 30_000;
+/// Fewer endings than this in the window say nothing about a rate.
+const RATE_ENDINGS_MIN: u64 = 10;
+/// A deployment rests when at least so many percent of its endings are failures (LiteLLM: more than 50).
+const RATE_PERCENT_MAX: u64 = 50;
 
 /// When a deployment rests, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +80,11 @@ pub struct Vitals {
     /// 0: closed.
     resting_until_ms: AtomicU64,
     probe_began_ms: AtomicU64,
-    in_flight: AtomicU32,
     /// Running mean of the time to the head; 0 before the first.
     mean_us: AtomicU64,
-    window_began_ms: AtomicU64,
-    window_requests: AtomicU64,
-    window_tokens: AtomicU64,
+    endings: Window,
+    failures: Window,
+    usage: Usage,
 }
 
 impl Vitals {
@@ -112,16 +117,9 @@ impl Vitals {
         }
     }
 
-    /// Counts a request that begins.
-    pub fn begin(&self, now_ms: u64) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.turn_window(now_ms);
-        self.window_requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a request that is over, however it ended.
-    pub fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// What is used of it.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Notes how long the head of an answer took.
@@ -130,12 +128,6 @@ impl Vitals {
         // A slow answer counts at once, a quick one by and by: a deployment in trouble is avoided early.
         let next = if mean == 0 || time_us > mean { time_us } else { mean - (mean - time_us) / MEAN_OVER };
         self.mean_us.store(next.max(1), Ordering::Relaxed);
-    }
-
-    /// Notes tokens it has used.
-    pub fn used(&self, tokens: u64, now_ms: u64) {
-        self.turn_window(now_ms);
-        self.window_tokens.fetch_add(tokens, Ordering::Relaxed);
     }
 
     /// Notes an ending; the state when it changed by it.
@@ -150,13 +142,17 @@ impl Vitals {
                 self.failures_in_row.store(0, Ordering::Relaxed);
                 self.rests_in_row.store(0, Ordering::Relaxed);
                 self.probe_began_ms.store(0, Ordering::Relaxed);
+                self.endings.add(1, RATE_WINDOW_MS, now_ms);
                 (self.resting_until_ms.swap(0, Ordering::AcqRel) != 0).then_some(State::Closed)
             }
             Ending::Failed { status, certain, retry_after_ms } => {
                 self.last_failure_status.store(u32::from(status), Ordering::Relaxed);
                 let failures = self.failures_in_row.fetch_add(1, Ordering::Relaxed) + 1;
                 let was_probe = self.resting_until_ms.load(Ordering::Relaxed) != 0;
-                let enough = certain || retry_after_ms.is_some() || was_probe || failures >= policy.failures_max;
+                self.endings.add(1, RATE_WINDOW_MS, now_ms);
+                self.failures.add(1, RATE_WINDOW_MS, now_ms);
+                let in_row = failures >= policy.failures_max;
+                let enough = certain || retry_after_ms.is_some() || was_probe || in_row || self.fails_often(now_ms);
                 (enough && policy.rest_ms > 0).then(|| self.rest(retry_after_ms, policy, now_ms))
             }
         }
@@ -167,13 +163,11 @@ impl Vitals {
         let own = policy.rest_ms.saturating_mul(1 << rests);
         let pause = retry_after_ms.map_or(own, |asked| asked.min(RETRY_AFTER_MAX_MS).max(policy.rest_ms));
         self.probe_began_ms.store(0, Ordering::Relaxed);
+        // What it did before its rest is atoned for; its probe decides.
+        self.endings.clear();
+        self.failures.clear();
         self.resting_until_ms.store((now_ms + pause).max(1), Ordering::Release);
         State::Resting
-    }
-
-    /// Requests running now.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Running mean of the time to the head, in microseconds; 0 before the first answer.
@@ -181,24 +175,21 @@ impl Vitals {
         self.mean_us.load(Ordering::Relaxed)
     }
 
-    /// Requests and tokens in the running minute.
-    pub fn usage(&self, now_ms: u64) -> (u64, u64) {
-        self.turn_window(now_ms);
-        (self.window_requests.load(Ordering::Relaxed), self.window_tokens.load(Ordering::Relaxed))
-    }
-
     /// Failures since the last success, and the status of the last one (0 for none).
     pub fn failures(&self) -> (u32, u32) {
         (self.failures_in_row.load(Ordering::Relaxed), self.last_failure_status.load(Ordering::Relaxed))
     }
 
-    fn turn_window(&self, now_ms: u64) {
-        let began = self.window_began_ms.load(Ordering::Relaxed);
-        let over = now_ms >= began + WINDOW_MS;
-        if over && self.window_began_ms.compare_exchange(began, now_ms, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            self.window_requests.store(0, Ordering::Relaxed);
-            self.window_tokens.store(0, Ordering::Relaxed);
-        }
+    /// When its rest ends; none while it is in use.
+    pub fn resting_ms(&self, now_ms: u64) -> Option<u64> {
+        let until = self.resting_until_ms.load(Ordering::Relaxed);
+        (until != 0).then(|| until.saturating_sub(now_ms))
+    }
+
+    /// Whether the share of failures among its recent endings is too high, though successes come in between.
+    fn fails_often(&self, now_ms: u64) -> bool {
+        let endings = self.endings.count(RATE_WINDOW_MS, now_ms);
+        endings >= RATE_ENDINGS_MIN && self.failures.count(RATE_WINDOW_MS, now_ms) * 100 >= endings * RATE_PERCENT_MAX
     }
 }
 
@@ -263,18 +254,43 @@ mod tests {
     }
 
     #[test]
-    fn slow_answers_count_at_once_and_windows_turn() {
+    fn a_deployment_that_fails_every_other_time_rests_too() {
+        let vitals = Vitals::default();
+        let mut rested_after = None;
+        for n in 0..40_u64 {
+            let ending = if n % 2 == 0 { Ending::Good } else { FAILED };
+            if vitals.ended(ending, POLICY, n) == Some(State::Resting) {
+                rested_after = Some(n + 1);
+                break;
+            }
+        }
+        assert_eq!(rested_after, Some(RATE_ENDINGS_MIN));
+        assert_eq!(vitals.resting_ms(9), Some(5_000));
+        vitals.ended(Ending::Good, POLICY, 6_000);
+        assert_eq!(vitals.ended(FAILED, POLICY, 6_001), None, "the rate begins anew");
+    }
+
+    #[test]
+    fn one_failure_in_three_is_borne_and_old_ones_are_forgotten() {
+        let vitals = Vitals::default();
+        for n in 0..300 {
+            let ending = if n % 3 == 0 { FAILED } else { Ending::Good };
+            assert_eq!(vitals.ended(ending, POLICY, n), None);
+        }
+        for n in 0..4 {
+            let now_ms = 1_000_000 + n * RATE_WINDOW_MS;
+            assert_eq!(vitals.ended(Ending::Good, POLICY, now_ms), None);
+            assert_eq!(vitals.ended(FAILED, POLICY, now_ms), None);
+        }
+    }
+
+    #[test]
+    fn slow_answers_count_at_once() {
         let vitals = Vitals::default();
         vitals.answered_in(1_000);
         vitals.answered_in(9_000);
         assert_eq!(vitals.mean_us(), 9_000);
         vitals.answered_in(1_000);
         assert_eq!(vitals.mean_us(), 8_000);
-        vitals.begin(1);
-        vitals.used(100, 2);
-        assert_eq!(vitals.usage(59_999), (1, 100));
-        assert_eq!(vitals.usage(WINDOW_MS + 1), (0, 0));
-        vitals.leave();
-        assert_eq!(vitals.in_flight(), 0);
     }
 }

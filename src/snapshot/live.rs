@@ -1,7 +1,9 @@
 //! What the process keeps while snapshots come and go: metrics, addresses, counts, and whether it is on its way out.
 
 use super::Snapshot;
+use super::queue::Queue;
 use crate::routing::budget::Budget;
+use crate::routing::limit::{Full, Limits, Pace, Usage};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::address::Directory;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -19,6 +21,10 @@ pub struct Live {
     pub directory: Directory,
     /// What retries may cost.
     pub budget: Budget,
+    /// What all upstream calls together use.
+    pub guard: Guard,
+    /// Who waits for room.
+    pub queue: Arc<Queue>,
     started: Instant,
     in_flight: AtomicI64,
     arriving: AtomicI64,
@@ -40,7 +46,11 @@ pub struct Refused {
 impl Live {
     /// Starts with a first snapshot.
     pub fn new(snapshot: Snapshot, directory: Directory) -> Self {
+        let guard = Guard::default();
+        guard.set_pace(snapshot.config.gateway.requests_per_second);
         Live {
+            guard,
+            queue: Arc::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics: Metrics::default(),
             directory,
@@ -57,6 +67,7 @@ impl Live {
 
     /// Requests that begin from now on get `snapshot`; those in flight keep theirs.
     pub fn swap(&self, snapshot: Snapshot) {
+        self.guard.set_pace(snapshot.config.gateway.requests_per_second);
         self.snapshot.store(Arc::new(snapshot));
         self.refused.store(None);
     }
@@ -135,6 +146,47 @@ impl Live {
         let mut draining = self.draining.subscribe();
         if draining.wait_for(|draining| *draining).await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What all upstream calls together use, and how fast they may come.
+#[derive(Default)]
+pub struct Guard {
+    usage: Usage,
+    pace: ArcSwapOption<Pace>,
+}
+
+impl Guard {
+    /// Counts a call that begins, if there is room for it.
+    ///
+    /// # Errors
+    /// When there is none; then nothing is counted.
+    pub fn try_begin(&self, limits: &Limits, now_ms: u64) -> Result<(), Full> {
+        self.usage.try_begin(limits, now_ms)?;
+        match self.pace.load().as_deref().map(|pace| pace.try_begin(now_ms)) {
+            Some(Err(full)) => {
+                self.usage.take_back();
+                Err(full)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a call that is over.
+    pub fn leave(&self) {
+        self.usage.leave();
+    }
+
+    /// Counts tokens.
+    pub fn used(&self, tokens: u64, now_ms: u64) {
+        self.usage.used(tokens, now_ms);
+    }
+
+    /// A pace that did not change goes on, across reloads too.
+    fn set_pace(&self, per_second: Option<u32>) {
+        if self.pace.load().as_deref().map(Pace::per_second) != per_second {
+            self.pace.store(per_second.map(|per_second| Arc::new(Pace::new(per_second))));
         }
     }
 }

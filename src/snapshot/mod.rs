@@ -3,15 +3,18 @@
 mod edit;
 mod health;
 mod live;
+mod queue;
 
 pub use edit::Edited;
-pub use live::{Arriving, Buffered, InFlight, Live, Refused};
+pub use live::{Arriving, Buffered, Guard, InFlight, Live, Refused};
+pub use queue::Queue;
 
 use crate::api::models::{self, Shown};
 use crate::api::params::{Family, Rules};
 use crate::auth::Keyring;
 use crate::config::{self, Config, Key, Secret};
 use crate::routing::balance::{Share, Strategy};
+use crate::routing::limit::Limits;
 use crate::routing::plan::Fallbacks;
 use crate::routing::resolve::{Entry, Names, Resolved};
 use crate::routing::vitals::{Policy, Vitals};
@@ -85,6 +88,8 @@ pub struct Snapshot {
     pub strategy: Strategy,
     /// When a deployment rests.
     pub rest: Policy,
+    /// What all deployments together may use.
+    pub limits: Limits,
     /// The body of `/v1/models`.
     pub models_list: Bytes,
     /// The body of `/model/info`.
@@ -126,8 +131,13 @@ impl Snapshot {
         let listed = names.listed().iter().filter(|name| !name.contains('*'));
         let mut snapshot = Snapshot {
             keyring: Keyring::new(door),
-            shares: config.deployments.iter().zip(&deployments).map(|(entry, ready)| share(entry, ready)).collect(),
+            shares: shares(&config, &deployments),
             strategy: strategy(config.settings.strategy),
+            limits: Limits {
+                in_flight: config.gateway.max_parallel_requests.or(config.settings.max_parallel_requests),
+                rpm: config.gateway.rpm,
+                tpm: config.gateway.tpm,
+            },
             rest: Policy {
                 failures_max: config.settings.allowed_fails.unwrap_or(FAILURES_MAX).max(1),
                 rest_ms: config.settings.cooldown_time_ms.unwrap_or(REST_MS),
@@ -201,15 +211,27 @@ fn shown(config: &Config) -> impl Iterator<Item = Shown<'_>> {
     })
 }
 
+/// In LiteLLM rpm and tpm are limits under usage-based routing or by a check of their own, else only weights.
+fn shares(config: &Config, deployments: &[Deployment]) -> Vec<Share> {
+    let enforced = config.settings.enforces_rate_limits
+        || config.settings.strategy == config::Strategy::UsageBased
+        || config.gateway.queue.is_some();
+    config.deployments.iter().zip(deployments).map(|(entry, ready)| share(entry, ready, enforced)).collect()
+}
+
 /// LiteLLM draws by `weight`, else by `rpm`, else by `tpm`, else evenly.
-fn share(entry: &config::Deployment, ready: &Deployment) -> Share {
+fn share(entry: &config::Deployment, ready: &Deployment, enforced: bool) -> Share {
     let limit = entry.rpm.or(entry.tpm).map(|limit| limit as f64);
     Share {
         order: entry.order.unwrap_or(u32::MAX),
         weight: entry.weight.or(limit).unwrap_or(1.0),
         rpm: entry.rpm,
         tpm: entry.tpm,
-        in_flight_max: entry.max_parallel_requests,
+        limits: Limits {
+            in_flight: entry.max_parallel_requests,
+            rpm: entry.rpm.filter(|_| enforced),
+            tpm: entry.tpm.filter(|_| enforced),
+        },
         vitals: Arc::clone(&ready.vitals),
     }
 }

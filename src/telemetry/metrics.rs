@@ -107,6 +107,10 @@ pub struct Metrics {
     pub request_seconds: Timings,
     /// Attempts at deployments.
     pub attempts: Family<Attempt, Counter>,
+    /// Requests waiting for room under a limit.
+    pub queued: Gauge,
+    /// Requests that found no room: sent to a fallback or refused.
+    pub limited: Family<Cause, Counter>,
     /// 1 while a deployment rests after failures.
     pub resting: Family<Place, Gauge>,
     /// Frames of streams passed on.
@@ -149,6 +153,8 @@ impl Default for Metrics {
             first_byte_seconds: Family::new_with_constructor(times),
             request_seconds: Family::new_with_constructor(times),
             attempts: Family::default(),
+            queued: Gauge::default(),
+            limited: Family::default(),
             resting: Family::default(),
             stream_frames: Counter::default(),
             odd_frames: Counter::default(),
@@ -184,6 +190,8 @@ impl Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
         registry.register("upstream_attempts", "Attempts at deployments", self.attempts.clone());
+        registry.register("requests_queued", "Requests waiting for room under a limit", self.queued.clone());
+        registry.register("requests_limited", "Requests that found no room under a limit", self.limited.clone());
         registry.register("deployment_resting", "Deployments resting after failures", self.resting.clone());
         registry.register("upstream_connections", "Upstream connections used", self.connections.clone());
         registry.register("stream_frames", "Stream frames passed on", self.stream_frames.clone());

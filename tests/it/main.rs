@@ -15,6 +15,7 @@ mod endings;
 mod errors;
 mod head;
 mod health;
+mod limits;
 mod odd_upstreams;
 mod reload;
 mod retries;

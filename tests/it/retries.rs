@@ -9,7 +9,7 @@ use crate::support::gateway::{Gateway, base, entry};
 use crate::support::raw::Answer;
 use crate::support::standin;
 use crate::traffic::{
-    CHAT, SHOWN, chat, chat_stream, completion, delta, file, gateway, metric_becomes, post, post_with, with,
+    CHAT, SHOWN, chat, chat_stream, completion, delta, file, gateway, metric_becomes, pool, post, post_with, with,
 };
 
 /// A failure that asks for no patience.
@@ -136,6 +136,44 @@ async fn a_pause_is_as_long_as_the_upstream_asks_and_none_follows_the_last_try()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_clients_own_sdk_is_told_whether_and_when_to_try_again() {
+    let upstream = standin(Script::auto()).await;
+    let gateway = gateway(&upstream, "", "litellm_settings: { num_retries: 0, cooldown_time: 0 }\n").await;
+    let plain = |status: u16| Step::json(status, json!({"error": {"message": "m"}}));
+    for (step, should, after) in [
+        (plain(400), Some("false"), None),
+        (plain(401), Some("false"), None),
+        (plain(404), Some("false"), None),
+        (plain(409), Some("false"), None),
+        (plain(409).header("x-should-retry", "true"), Some("true"), None),
+        (plain(500), None, Some("1")),
+        (plain(429).header("retry-after", "9"), None, Some("9")),
+        (plain(429).header("retry-after-ms", "1"), None, None),
+        (Step::json(503, json!({})).end(End::Cut), Some("true"), Some("1")),
+        (Step::reset_before_answer(), Some("true"), Some("1")),
+        (Step::raw(200, "text/html", "<html>"), Some("true"), Some("1")),
+    ] {
+        upstream.script(step.clone());
+        let answer = post(&gateway, CHAT, &chat()).await;
+        let seen = (answer.header("x-should-retry"), answer.header("retry-after"));
+        assert_eq!(seen, (should, after), "{step:?}: {}", answer.status);
+    }
+    // While it rests, the time is that of its rest.
+    let gateway = resting(&upstream).await;
+    upstream.script(plain(500));
+    for _ in 0..3 {
+        post(&gateway, CHAT, &chat()).await;
+    }
+    let seconds: u64 = post(&gateway, CHAT, &chat()).await.header("retry-after").unwrap().parse().unwrap();
+    assert!((10..=30).contains(&seconds), "{seconds}");
+}
+
+/// A gateway without retries whose deployments rest for half a minute.
+async fn resting(upstream: &Standin) -> Gateway {
+    gateway(upstream, "", "litellm_settings: { num_retries: 0, cooldown_time: 30 }\n").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn its_own_pauses_grow() {
     let upstream = standin(Step::json(500, json!({}))).await;
     let gateway = gateway(&upstream, "", "").await;
@@ -146,17 +184,11 @@ async fn its_own_pauses_grow() {
     assert!(second >= Duration::from_millis(500) && second < Duration::from_millis(3000), "{second:?}");
 }
 
-/// A gateway whose `glm` is served by several stand-ins, each with its own `litellm_params`.
-async fn pool(members: &[(&Standin, &str)]) -> Gateway {
-    let entries = members.iter().map(|(standin, params)| entry(SHOWN, "openai/up", &base(standin), params));
-    Gateway::start(format!("model_list:\n{}", entries.collect::<String>())).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn another_deployment_is_tried_at_once() {
     let ill = standin(Step::json(503, json!({})).header("retry-after", "20")).await;
     let well = standin(good()).await;
-    let gateway = pool(&[(&ill, "order: 1"), (&well, "order: 2")]).await;
+    let gateway = pool(&[(&ill, "order: 1"), (&well, "order: 2")], "").await;
     let begun = Instant::now();
     let answer = post(&gateway, CHAT, &chat()).await;
     assert_eq!(counts(&answer), (200, Some("1"), Some("0")));
@@ -179,7 +211,8 @@ async fn an_address_that_refuses_is_a_502_after_its_tries() {
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_share_and_orders_rank() {
     let (heavy, light, idle) = (standin(good()).await, standin(good()).await, standin(good()).await);
-    let gateway = pool(&[(&heavy, "order: 1, weight: 3"), (&light, "order: 1, weight: 1"), (&idle, "order: 2")]).await;
+    let gateway =
+        pool(&[(&heavy, "order: 1, weight: 3"), (&light, "order: 1, weight: 1"), (&idle, "order: 2")], "").await;
     for _ in 0..120 {
         assert_eq!(post(&gateway, CHAT, &chat()).await.status, 200);
     }

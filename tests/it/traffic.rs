@@ -89,6 +89,13 @@ pub async fn gateway(standin: &Standin, params: &str, sections: &str) -> Gateway
     Gateway::start(file(standin, params, sections)).await
 }
 
+/// A gateway whose `glm` is served by several stand-ins, each with its own `litellm_params`; and more sections.
+pub async fn pool(members: &[(&Standin, &str)], sections: &str) -> Gateway {
+    let entries =
+        members.iter().map(|(standin, params)| entry(SHOWN, &format!("openai/{SENT}"), &base(standin), params));
+    Gateway::start(format!("model_list:\n{}{sections}", entries.collect::<String>())).await
+}
+
 /// The file of [`gateway`].
 pub fn file(standin: &Standin, params: &str, sections: &str) -> String {
     format!("model_list:\n{}{sections}", entry(SHOWN, &format!("openai/{SENT}"), &base(standin), params))

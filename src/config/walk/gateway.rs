@@ -31,6 +31,7 @@ pub(super) fn read(desk: &mut Desk, node: &Node) -> GatewaySettings {
     put(&mut to.h2c, fields.flag("h2c"));
     durations(&mut fields, &mut to);
     sizes(&mut fields, &mut to);
+    limits(&mut fields, &mut to);
     fields.finish();
     to
 }
@@ -45,7 +46,18 @@ fn durations(fields: &mut Fields<'_, '_>, to: &mut GatewaySettings) {
     put(&mut to.keepalive_timeout_ms, fields.duration_ms("keepalive_timeout", Zero::Refused));
     put(&mut to.dns_refresh_ms, fields.duration_ms("dns_refresh", Zero::Refused));
     put(&mut to.upstream_idle_timeout_ms, fields.duration_ms("upstream_idle_timeout", Zero::Refused));
+    put(&mut to.queue_timeout_ms, fields.duration_ms("queue_timeout", Zero::Refused));
+    to.ttft_timeout_ms = fields.duration_ms("ttft_timeout", Zero::Allowed).filter(|limit| *limit > 0);
+    to.hedge_after_ms = fields.duration_ms("hedge_after", Zero::Allowed).filter(|limit| *limit > 0);
     put(&mut to.watch, fields.flag("watch"));
+}
+
+fn limits(fields: &mut Fields<'_, '_>, to: &mut GatewaySettings) {
+    to.max_parallel_requests = fields.whole("max_parallel_requests", 1..=1_000_000);
+    to.requests_per_second = fields.whole("requests_per_second", 1..=100_000);
+    to.rpm = fields.whole("rpm", 1..=1_000_000_000);
+    to.tpm = fields.whole("tpm", 1..=1_000_000_000_000);
+    to.queue = fields.whole("queue", 0..=1_000_000);
 }
 
 fn sizes(fields: &mut Fields<'_, '_>, to: &mut GatewaySettings) {

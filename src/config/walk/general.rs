@@ -25,6 +25,7 @@ pub(super) fn read(desk: &mut Desk, node: Option<&Node>, settings: &mut Settings
     if let Some(include) = fields.flag("always_include_stream_usage") {
         settings.always_include_stream_usage = include;
     }
+    settings.max_parallel_requests = fields.whole("global_max_parallel_requests", 1..=1_000_000);
     body_limit(&mut fields, settings);
     database(&mut fields, settings);
     fields.finish();

@@ -30,6 +30,7 @@ pub(super) fn router(desk: &mut Desk, node: &Node, settings: &mut Settings, ment
         settings.cooldown_time_ms = Some(0);
     }
     settings.strategy = strategy(&mut fields);
+    settings.enforces_rate_limits = pre_call_checks(&mut fields);
     fields.finish();
 }
 
@@ -62,6 +63,9 @@ fn replace<T>(slot: &mut Option<T>, new: Option<T>) {
     }
 }
 
+/// LiteLLM's name for "rpm and tpm are limits, not weights".
+const RATE_LIMIT_CHECK: &str = "enforce_model_rate_limits";
+
 const STRATEGIES: &[(&str, Strategy)] = &[
     ("simple-shuffle", Strategy::SimpleShuffle),
     ("least-busy", Strategy::LeastBusy),
@@ -80,6 +84,18 @@ fn strategy(fields: &mut Fields<'_, '_>) -> Strategy {
         fields.desk.warn(place, "`routing_strategy`: cost-based-routing is not supported, simple-shuffle is used");
     }
     fields.choice("routing_strategy", STRATEGIES).unwrap_or_default()
+}
+
+/// Whether `optional_pre_call_checks` names the one check that exists here.
+fn pre_call_checks(fields: &mut Fields<'_, '_>) -> bool {
+    let Some(place) = fields.place_of("optional_pre_call_checks") else { return false };
+    let named = fields.texts("optional_pre_call_checks");
+    let (known, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|name| name == RATE_LIMIT_CHECK);
+    if !others.is_empty() {
+        let names = others.join(", ");
+        fields.desk.warn(place, format!("`optional_pre_call_checks`: {names}: only {RATE_LIMIT_CHECK} exists here"));
+    }
+    !known.is_empty()
 }
 
 /// `- {primary: [backup, second]}` lines.
@@ -110,8 +126,12 @@ fn fallbacks(desk: &mut Desk, node: &Node, what: &str, mentions: &mut Vec<Mentio
                 });
             }
             let found = targets(desk, value, what, mentions);
-            if found.contains(key) {
-                desk.warn(value.place, format!("{what}: {} falls back to itself", quoted(key)));
+            if found.iter().any(|name| name == key) {
+                let words = format!("{what}: {} falls back to itself", quoted(key));
+                match found.iter().all(|name| name == key) {
+                    true => desk.error(value.place, format!("{words} and to nothing else: name another model group")),
+                    false => desk.warn(value.place, words),
+                }
             }
             lists.push((key.clone(), found));
         }

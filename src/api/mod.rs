@@ -1,5 +1,6 @@
 //! The API the gateway speaks: routes, dialects, errors, parameters, the local lists. Plain values in, plain values out.
 
+pub mod content;
 pub mod dialect;
 pub mod endpoint;
 pub mod error;

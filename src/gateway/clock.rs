@@ -14,6 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub enum TimeOut {
     /// No answer began.
     Head,
+    /// A stream began and has no content yet.
+    Content,
     /// An answer began and then stopped.
     Silence,
     /// The request as a whole took too long.
@@ -30,6 +32,7 @@ impl TimeOut {
     pub fn name(self) -> &'static str {
         match self {
             TimeOut::Head => "timeout_head",
+            TimeOut::Content => "timeout_ttft",
             TimeOut::Silence => "timeout_silence",
             TimeOut::Total => "timeout_total",
         }
@@ -39,6 +42,7 @@ impl TimeOut {
     pub fn words(self) -> &'static str {
         match self {
             TimeOut::Head => "the upstream did not begin its answer in time",
+            TimeOut::Content => "the upstream did not send the first content of its stream in time",
             TimeOut::Silence => "the upstream stopped in the middle of its answer",
             TimeOut::Total => "the request took longer than its time limit",
         }
@@ -47,7 +51,9 @@ impl TimeOut {
     /// The time-out an error type carries.
     pub fn of(kind: &ErrorType) -> Option<TimeOut> {
         let ErrorType::Custom(name) = kind else { return None };
-        [TimeOut::Head, TimeOut::Silence, TimeOut::Total].into_iter().find(|kind| kind.name() == *name)
+        [TimeOut::Head, TimeOut::Content, TimeOut::Silence, TimeOut::Total]
+            .into_iter()
+            .find(|kind| kind.name() == *name)
     }
 }
 
@@ -56,6 +62,10 @@ impl TimeOut {
 pub struct Clock {
     /// When the answer's head must have come; none once it has.
     pub head: Option<Instant>,
+    /// When the first content of a stream must have come; none once it has.
+    pub content: Option<Instant>,
+    /// When a held head goes out, content or not.
+    pub release: Option<Instant>,
     /// The longest silence between two reads of the answer.
     pub silence: Option<Duration>,
     /// When the whole request must be over.
@@ -71,6 +81,8 @@ pub struct Clock {
 pub enum Event {
     /// A keep-alive comment is due.
     Comment(&'static [u8]),
+    /// A head has been held for long enough.
+    Release,
     /// A wait is over.
     TimeOut(TimeOut),
 }
@@ -123,6 +135,8 @@ impl Alarm {
         [
             clock.total.map(|at| (at, Event::TimeOut(TimeOut::Total))),
             clock.head.map(|at| (at, Event::TimeOut(TimeOut::Head))),
+            clock.content.map(|at| (at, Event::TimeOut(TimeOut::Content))),
+            clock.release.map(|at| (at, Event::Release)),
             silence.map(|at| (at, Event::TimeOut(TimeOut::Silence))),
             comment,
         ]
@@ -183,7 +197,7 @@ mod tests {
 
     #[test]
     fn time_outs_survive_their_error_type() {
-        for kind in [TimeOut::Head, TimeOut::Silence, TimeOut::Total] {
+        for kind in [TimeOut::Head, TimeOut::Content, TimeOut::Silence, TimeOut::Total] {
             assert_eq!(TimeOut::of(&kind.error()), Some(kind));
         }
         assert_eq!(TimeOut::of(&ErrorType::ReadError), None);

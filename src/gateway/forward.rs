@@ -5,6 +5,7 @@
 
 use super::clock::Clock;
 use super::ctx::{Attempt, Ctx, InUse};
+use super::replay::Hold;
 use super::{Gateway, admit, form};
 use crate::api::dialect::Dialect;
 use crate::api::endpoint::Kind;
@@ -203,6 +204,7 @@ fn start_clock(ctx: &mut Ctx, deployment: &Deployment, stream: bool) {
         Some(limit) => now + limit.saturating_sub(ctx.started.elapsed()),
         None => now + own,
     };
-    ctx.cell.hold(false);
-    ctx.cell.set_clock(Clock { head: Some(head), ..Clock::default() });
+    let ttft = ctx.snapshot.config.gateway.ttft_timeout_ms.filter(|_| stream).map(Duration::from_millis);
+    ctx.cell.hold(Hold::No);
+    ctx.cell.set_clock(Clock { head: Some(head), content: ttft.map(|limit| now + limit), ..Clock::default() });
 }

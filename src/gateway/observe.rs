@@ -5,7 +5,8 @@ use super::answer;
 use super::clock::Clock;
 use super::ctx::Ctx;
 use super::recover;
-use super::stream::Stream;
+use super::replay::Hold;
+use super::stream::{LastWords, Stream};
 use crate::api::endpoint::Kind;
 use crate::api::face::{self, Face, Reasoning, Shown};
 use crate::api::params::Shape;
@@ -25,6 +26,9 @@ use std::time::{Duration, Instant};
 const JUDGED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Of an error answer no more than this is read.
 const ERROR_BYTES_MAX: usize = 1024 * 1024;
+
+/// Of a stream without content no more than this is held.
+const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers of the upstream's answer that reach the client; everything else stays here, cookies and addresses above all.
 static PASSING: &[&str] = &[
@@ -106,7 +110,8 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let silence = Duration::from_millis(gateway_settings.stream_idle_timeout_ms);
     let every = Duration::from_millis(gateway_settings.stream_keepalive_ms);
     let comment = (events && !signed && !every.is_zero()).then(|| (every, super::accept::dialect(ctx).keepalive()));
-    ctx.cell.with_clock(|clock| *clock = Clock { head: None, silence: Some(silence), comment, ..*clock });
+    let content = ctx.cell.clock().content.filter(|_| events);
+    ctx.cell.with_clock(|clock| *clock = Clock { head: None, content, silence: Some(silence), comment, ..*clock });
     if events {
         shown.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))?;
         shown.insert_header("x-accel-buffering", HeaderValue::from_static("no"))?;
@@ -115,8 +120,13 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         let face = face_of(ctx, signed);
         let stream = Stream::new(super::accept::dialect(ctx), face, frame_bytes_max, ends_with_mark(ctx));
         ctx.answer = Answer::Events(Box::new(stream));
+        if content.is_some() || recover::could_go_elsewhere(ctx) {
+            hold_frames(ctx, content.is_some(), every);
+            *head = shown;
+            return Ok(());
+        }
     } else if whole {
-        ctx.cell.hold(true);
+        ctx.cell.hold(Hold::Whole);
         let replaced = ResponseHeader::build(head.status, None)?;
         ctx.answer = Answer::Whole(Whole { head: Box::new(shown), body: BytesMut::new() });
         *head = replaced;
@@ -132,6 +142,18 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     *head = shown;
     ctx.head_at = Some(Instant::now());
     Ok(())
+}
+
+/// Keeps a stream back until it has content: until then another deployment may still serve the request.
+///
+/// Where nothing else limits the wait, the head goes out when the first keep-alive comment is due: clients and proxies
+/// give up on a connection that stays silent.
+fn hold_frames(ctx: &mut Ctx, is_limited: bool, keepalive: Duration) {
+    ctx.cell.hold(Hold::Frames);
+    if !is_limited && !keepalive.is_zero() {
+        let release = tokio::time::Instant::now() + keepalive;
+        ctx.cell.with_clock(|clock| clock.release = Some(release));
+    }
 }
 
 /// Routes whose answers are JSON objects or failures.
@@ -207,7 +229,7 @@ pub fn body(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ct
 fn events(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     let Answer::Events(stream) = &mut ctx.answer else { return Ok(()) };
     let read = body.take().unwrap_or_default();
-    let was_within_frame = stream.is_within_frame();
+    let (was_within_frame, was_announcing) = (stream.is_within_frame(), stream.is_announcing());
     let shown = stream.pass(read, end, &mut ctx.meter);
     let within_frame = stream.is_within_frame();
     if within_frame != was_within_frame {
@@ -216,6 +238,10 @@ fn events(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx)
     let (frames, odd) = stream.take_counts();
     gateway.live.metrics.stream_frames.inc_by(frames);
     gateway.live.metrics.odd_frames.inc_by(odd);
+    if was_announcing {
+        let waits = stream.is_announcing() && stream.announced_bytes() <= HELD_BYTES_MAX && !end;
+        announce(ctx, waits, shown.last_words.as_ref())?;
+    }
     if let Some(last) = shown.last_words {
         gateway.live.metrics.truncated.get_or_create(&metrics::Cause { cause: last.cause }).inc();
         ctx.end = last.cause;
@@ -227,6 +253,29 @@ fn events(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx)
         return Ok(());
     }
     *body = Some(shown.bytes);
+    Ok(())
+}
+
+/// A stream before its content: it is held on, tried elsewhere when it went wrong, or let go.
+fn announce(ctx: &mut Ctx, waits: bool, last: Option<&LastWords>) -> Result<()> {
+    let held = ctx.cell.holds_frames();
+    if let Some(last) = last.filter(|_| held) {
+        let cause = recover::cause_of_status(last.status);
+        if let Some(attempt) = ctx.attempt.as_mut() {
+            attempt.verdict = Some((cause, last.cause));
+        }
+        if recover::would_go_on(ctx, cause) {
+            return Err(again(recover::INVALID_ANSWER));
+        }
+    }
+    if waits && last.is_none() {
+        return Ok(());
+    }
+    if held {
+        ctx.cell.hold(Hold::No);
+    }
+    ctx.head_at.get_or_insert_with(Instant::now);
+    ctx.cell.with_clock(|clock| (clock.content, clock.release) = (None, None));
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::api::{params, render};
 use crate::routing::plan::{Cause, Next, Plan};
 use crate::routing::vitals::{Ending, State};
 use crate::telemetry::metrics;
+use crate::usage::Meter;
 use bytes::Bytes;
 use http::HeaderMap;
 use memchr::memmem;
@@ -110,6 +111,13 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// Whether a failure of this cause would be followed by another attempt.
 pub fn would_go_on(ctx: &Ctx, cause: Cause) -> bool {
     step(ctx, cause).is_some()
+}
+
+/// Whether a failure could lead to another deployment or another group.
+pub fn could_go_elsewhere(ctx: &Ctx) -> bool {
+    ctx.plan.as_ref().is_some_and(|plan| {
+        plan.peek(Cause::Passing) == Next::Retry { elsewhere: true } || plan.peek(Cause::Refused) == Next::Fallback
+    })
 }
 
 /// The cause as the plan should hear it, and the pause before the next attempt; none when this failure is the last.
@@ -264,6 +272,7 @@ fn resend(gateway: &Gateway, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error>
 fn next_attempt(ctx: &mut Ctx, pause: Option<Duration>) {
     ctx.attempt = None;
     ctx.answer = Answer::Raw;
+    ctx.meter = Meter::default();
     ctx.pause = pause;
     // The limits of the attempt that ended must not cut the pause short; the client's own was looked at before.
     ctx.cell.set_clock(Clock::default());
@@ -349,12 +358,14 @@ async fn break_off(
 ) -> pingora_error::Result<()> {
     ctx.end = match reading.outcome {
         "timeout_silence" => "upstream_stalled",
+        "timeout_ttft" => "timeout_ttft",
         "timeout_total" => "timeout_total",
         _ => "upstream_broken",
     };
     gateway.live.metrics.truncated.get_or_create(&metrics::Cause { cause: ctx.end }).inc();
     let words = match reading.outcome {
         "timeout_silence" => TimeOut::Silence.words(),
+        "timeout_ttft" => TimeOut::Content.words(),
         "timeout_total" => TimeOut::Total.words(),
         _ => "the connection to the upstream broke in the middle of its answer",
     };

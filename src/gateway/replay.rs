@@ -9,7 +9,7 @@
 
 use super::clock::{Alarm, Clock};
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, Version};
@@ -29,13 +29,25 @@ pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
 /// The error that ends an attempt whose last bytes have been written by the hall's own decision.
 pub const ENDED_HERE: ErrorType = ErrorType::Custom("EndedHere");
 
+/// What of an answer is kept back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing.
+    #[default]
+    No,
+    /// The head, until the answer is complete and judged.
+    Whole,
+    /// The head and the frames of a stream, until it has content.
+    Frames,
+}
+
 /// What the wrapper and the hall share for one request. Each field has one writer.
 #[derive(Default)]
 struct Shared {
     /// Written by the hall when the whole body has been read.
     body: Option<Bytes>,
-    /// Written by the hall per attempt: keep the head until the answer is complete.
-    hold: bool,
+    /// Written by the hall per attempt, and by the wrapper when it has held frames for long enough.
+    hold: Hold,
     /// Written by the hall when a held answer has been judged; replaces the head that was held.
     head: Option<Box<ResponseHeader>>,
     /// Written by the hall per attempt.
@@ -62,16 +74,21 @@ impl Cell {
         self.lock().body = Some(body);
     }
 
-    /// Keeps the next answer's head back until its last byte, or lets it pass.
-    pub fn hold(&self, hold: bool) {
+    /// Keeps the next answer back, or lets it pass.
+    pub fn hold(&self, hold: Hold) {
         self.lock().hold = hold;
+    }
+
+    /// Whether frames are still kept back.
+    pub fn holds_frames(&self) -> bool {
+        self.lock().hold == Hold::Frames
     }
 
     /// Replaces the held head; it goes out with the next body bytes.
     pub fn release(&self, head: Box<ResponseHeader>) {
         let mut shared = self.lock();
         shared.head = Some(head);
-        shared.hold = false;
+        shared.hold = Hold::No;
     }
 
     /// Closes the connection after the answer that is still to be written.
@@ -92,6 +109,11 @@ impl Cell {
         self.lock().clock = clock;
     }
 
+    /// What the wrapper waits for.
+    pub fn clock(&self) -> Clock {
+        self.lock().clock
+    }
+
     /// Changes what the wrapper waits for.
     pub fn with_clock(&self, change: impl FnOnce(&mut Clock)) {
         change(&mut self.lock().clock);
@@ -109,6 +131,8 @@ pub struct Replay {
     inner: Option<Box<ServerSession>>,
     cell: Arc<Cell>,
     held: Option<Box<ResponseHeader>>,
+    /// Frames of a stream behind the held head.
+    held_frames: BytesMut,
     alarm: Alarm,
     completed: bool,
 }
@@ -116,7 +140,14 @@ pub struct Replay {
 impl Replay {
     /// Wraps a session whose head has been read.
     pub fn new(inner: Box<ServerSession>, cell: Arc<Cell>) -> Self {
-        Replay { inner: Some(inner), cell, held: None, alarm: Alarm::default(), completed: false }
+        Replay {
+            inner: Some(inner),
+            cell,
+            held: None,
+            held_frames: BytesMut::new(),
+            alarm: Alarm::default(),
+            completed: false,
+        }
     }
 
     fn inner(&self) -> &ServerSession {
@@ -161,6 +192,30 @@ impl Replay {
         inner.write_downstream_proxy_tasks().await.map(|_| ())
     }
 
+    /// Sends what is held of a stream; may be dropped at any await and is then finished by the next write.
+    async fn release_frames(&mut self) -> Result<()> {
+        {
+            let mut shared = self.cell.lock();
+            shared.clock.release = None;
+            shared.hold = Hold::No;
+        }
+        let Some(mut head) = self.held.take() else { return Ok(()) };
+        self.apply_close();
+        self.fit(&mut head);
+        let inner = self.inner_mut();
+        if inner.is_http2() {
+            // Only the head, which is written at once: the frames go before the next one.
+            return inner.write_response_header(head).await;
+        }
+        inner.send_downstream_proxy_task(HttpTask::Header(head, false));
+        let frames = std::mem::take(&mut self.held_frames).freeze();
+        let inner = self.inner_mut();
+        if !frames.is_empty() {
+            inner.send_downstream_proxy_task(HttpTask::Body(Some(frames), false));
+        }
+        inner.write_downstream_proxy_tasks().await.map(|_| ())
+    }
+
     /// What of `task` goes downstream now: nothing while the answer is held, the judged head first when it is let go.
     ///
     /// Filters have run over a whole batch before it comes here, so a head may be judged already when it arrives.
@@ -168,23 +223,34 @@ impl Replay {
         let mut shared = self.cell.lock();
         match task {
             HttpTask::Header(head, _) if head.status.is_informational() => {}
-            HttpTask::Header(_, true) if shared.hold => {
+            HttpTask::Header(_, true) if shared.hold != Hold::No => {
                 return Error::e_explain(EMPTY_ANSWER, "an answer without a body");
             }
-            HttpTask::Header(head, _) if shared.hold => self.held = Some(head),
+            HttpTask::Header(head, _) if shared.hold != Hold::No => {
+                self.held = Some(head);
+                self.held_frames.clear();
+            }
             HttpTask::Header(head, end) => {
                 self.held = None;
+                self.held_frames.clear();
                 out.push(HttpTask::Header(shared.head.take().unwrap_or(head), end));
             }
-            HttpTask::Body(body, false) if shared.hold && body.as_ref().is_none_or(Bytes::is_empty) => {}
+            HttpTask::Body(body, false) if shared.hold == Hold::Frames => {
+                self.held_frames.extend_from_slice(body.as_deref().unwrap_or_default());
+            }
+            HttpTask::Body(body, false) if shared.hold == Hold::Whole && body.as_ref().is_none_or(Bytes::is_empty) => {}
             HttpTask::Failed(_) | HttpTask::Done if shared.last => {}
             HttpTask::Failed(cause) => {
                 self.held = None;
+                self.held_frames.clear();
                 out.push(HttpTask::Failed(cause));
             }
             other => {
                 if let Some(held) = self.held.take() {
                     out.push(HttpTask::Header(shared.head.take().unwrap_or(held), false));
+                }
+                if !self.held_frames.is_empty() {
+                    out.push(HttpTask::Body(Some(std::mem::take(&mut self.held_frames).freeze()), false));
                 }
                 out.push(other);
             }
@@ -280,6 +346,7 @@ impl Session for Replay {
             };
             match event {
                 super::clock::Event::Comment(comment) => self.write_comment(comment).await?,
+                super::clock::Event::Release => self.release_frames().await?,
                 super::clock::Event::TimeOut(kind) => return Error::e_explain(kind.error(), kind.words()),
             }
         }

@@ -1,6 +1,7 @@
 //! One stream of events on its way to the client: frames are shown as the request wants them, errors become one pure
 //! error frame, and an end that is no end is said to be one.
 
+use crate::api::content;
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::face::{self, Face, Facts, Shown};
@@ -24,6 +25,9 @@ pub struct Stream {
     within_frame: bool,
     /// `[DONE]`, or the dialect's last event.
     done: bool,
+    /// Nothing but announcements came so far.
+    announcing: bool,
+    announced_bytes: usize,
     frames: u64,
     odd_frames: u64,
     said_last_words: bool,
@@ -43,6 +47,8 @@ pub struct LastWords {
     pub bytes: Bytes,
     /// The word for metrics and the access line.
     pub cause: &'static str,
+    /// The status that fits.
+    pub status: u16,
 }
 
 impl Stream {
@@ -57,6 +63,8 @@ impl Stream {
             finished: 0,
             within_frame: false,
             done: false,
+            announcing: true,
+            announced_bytes: 0,
             frames: 0,
             odd_frames: 0,
             said_last_words: false,
@@ -67,6 +75,9 @@ impl Stream {
     pub fn pass(&mut self, read: Bytes, end: bool, meter: &mut Meter) -> Passed {
         if self.said_last_words {
             return Passed { bytes: Bytes::new(), last_words: None };
+        }
+        if self.announcing {
+            self.announced_bytes += read.len();
         }
         let mut out = Output::with_capacity(read.len());
         self.framer.push(read);
@@ -99,6 +110,16 @@ impl Stream {
         self.done || (finished && self.dialect == Dialect::Chat)
     }
 
+    /// Whether nothing has come yet but announcements of an answer.
+    pub fn is_announcing(&self) -> bool {
+        self.announcing
+    }
+
+    /// Bytes read while nothing but announcements came.
+    pub fn announced_bytes(&self) -> usize {
+        self.announced_bytes
+    }
+
     /// Whether the client has the beginning of a frame and not its end: nothing else may be said now.
     pub fn is_within_frame(&self) -> bool {
         self.within_frame
@@ -110,6 +131,7 @@ impl Stream {
         let ends = || [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| frame.bytes.ends_with(end));
         self.within_frame = frame.is_fragment() && !ends();
         if frame.is_fragment() || frame.is_done() {
+            self.announcing = false;
             self.done |= frame.is_done();
             out.put(&frame.bytes);
             return None;
@@ -119,6 +141,7 @@ impl Stream {
             return None;
         };
         let Ok((shown, facts)) = face::frame(self.dialect, &data, &self.face) else {
+            self.announcing = false;
             self.odd_frames += 1;
             out.put(&frame.bytes);
             return None;
@@ -128,9 +151,11 @@ impl Stream {
             let words = render::frame_of_upstream(self.dialect, status.unwrap_or(500), error);
             out.put(&words.into());
             self.said_last_words = true;
-            let last = LastWords { bytes: std::mem::take(out).finish(), cause: "upstream_error_frame" };
+            let status = status.unwrap_or(500);
+            let last = LastWords { bytes: std::mem::take(out).finish(), cause: "upstream_error_frame", status };
             return Some(Passed { bytes: Bytes::new(), last_words: Some(last) });
         }
+        self.announcing = self.announcing && !content::begins(self.dialect, &data);
         match shown {
             Shown::AsIs => out.put(&frame.bytes),
             Shown::Changed(data) => out.put(&frame.with_data(&data)),
@@ -170,7 +195,7 @@ impl Stream {
             return Passed { bytes: out.finish(), last_words: None };
         }
         out.put(&self.broken("the upstream ended its stream without finishing the answer"));
-        let last = LastWords { bytes: out.finish(), cause: "upstream_truncated" };
+        let last = LastWords { bytes: out.finish(), cause: "upstream_truncated", status: 502 };
         Passed { bytes: Bytes::new(), last_words: Some(last) }
     }
 }
@@ -252,6 +277,17 @@ mod tests {
             assert!(last.last_words.is_none());
             text.extend_from_slice(&last.bytes);
             assert_eq!(String::from_utf8(text).unwrap(), expected, "cut every {size} bytes");
+        }
+    }
+
+    #[test]
+    fn announcements_are_told_from_content() {
+        let mut stream = stream(Dialect::Chat);
+        let mut meter = Meter::default();
+        let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+        for (read, announcing) in [(": hi\n\n", true), (role, true), (CONTENT, false), (role, false)] {
+            stream.pass(Bytes::from_static(read.as_bytes()), false, &mut meter);
+            assert_eq!(stream.is_announcing(), announcing, "{read}");
         }
     }
 

@@ -13,6 +13,7 @@ mod disconnect;
 mod drain;
 mod endings;
 mod errors;
+mod first_content;
 mod head;
 mod health;
 mod limits;

@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Version, header};
 use pingora_error::Result;
 use pingora_proxy::Session;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -137,7 +138,7 @@ fn prepare(session: &Session, ctx: &mut Ctx, shape: Shape, body: Body, doc: Byte
     ctx.live.budget.deposit();
     ctx.plan = Some(Plan::new(resolved, retries.min(RETRIES_MAX), fallbacks));
     ctx.cell.seal(ask.doc.clone());
-    ctx.ask = Some(ask);
+    ctx.ask = Some(Arc::new(ask));
     Ok(())
 }
 

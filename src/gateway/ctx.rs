@@ -1,6 +1,7 @@
 //! The record of one request: what each phase leaves for the next. One writer per field, named beside it.
 
 use super::front::CELL;
+use super::outgoing::Source;
 use super::replay::Cell;
 use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
@@ -41,7 +42,7 @@ pub struct Ctx {
     /// Who is calling; accept.
     pub caller: Option<Caller>,
     /// What the body wants; body.
-    pub ask: Option<Ask>,
+    pub ask: Option<Arc<Ask>>,
     /// Bytes of the request body as they came; body.
     pub bytes_in: u64,
     /// Memory held for the body; body.
@@ -156,6 +157,26 @@ pub struct Attempt {
     pub retry_after: Option<Duration>,
 }
 
+impl Attempt {
+    /// An attempt that begins now.
+    pub fn new(in_use: InUse, deployment: usize, upstream_model: String, body: Bytes) -> Self {
+        Attempt {
+            in_use,
+            deployment,
+            upstream_model,
+            body,
+            started: Instant::now(),
+            address_try: 0,
+            address: None,
+            stale: 0,
+            jitter: fastrand::f64(),
+            status: 0,
+            verdict: None,
+            retry_after: None,
+        }
+    }
+}
+
 impl Ctx {
     /// Begins the record; the cell comes from the task that serves the connection.
     pub fn new(live: &Arc<Live>) -> Self {
@@ -197,6 +218,19 @@ impl Ctx {
             Some(attempt) => Arc::clone(&self.snapshot.deployments[attempt.deployment].group),
             None => self.plan.as_ref().map_or_else(|| "".into(), |plan| plan.resolved().group.name.as_str().into()),
         }
+    }
+
+    /// What attempts are made from; none before the route is known.
+    pub fn source(&self) -> Option<Source<'_>> {
+        Some(Source {
+            live: &self.live,
+            snapshot: &self.snapshot,
+            endpoint: self.endpoint?,
+            ask: self.ask.as_deref(),
+            tail: self.tail.as_deref(),
+            unwanted: &self.unwanted,
+            request_id: &self.request_id,
+        })
     }
 
     /// Whether the client asked for a stream.

@@ -21,7 +21,7 @@ pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mu
         ctx.snapshot.deployments[attempt.deployment].vitals.usage().used(tokens, now_ms);
         gateway.live.guard.used(tokens, now_ms);
         let outcome = last_outcome(ctx, error);
-        settle(gateway, ctx, outcome);
+        settle(ctx, outcome);
     }
     if ctx.end.is_empty() {
         ctx.end = if error.is_none() { "done" } else { "broken" };

@@ -6,24 +6,16 @@
 use super::clock::Clock;
 use super::ctx::{Attempt, Ctx, InUse};
 use super::replay::Hold;
-use super::{Gateway, admit, form};
-use crate::api::dialect::Dialect;
-use crate::api::endpoint::Kind;
+use super::{Gateway, admit};
 use crate::api::error::{self, ApiError};
-use crate::api::params::Shape;
 use crate::snapshot::Deployment;
-use crate::telemetry::metrics;
-use crate::upstream::head::{Accepted, Request};
-use bytes::Bytes;
-use http::header::{self, HeaderValue};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The error type of a failure that the record already holds.
 pub const DECIDED: ErrorType = ErrorType::Custom("Decided");
@@ -43,7 +35,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
     }
     if ctx.attempt.is_none() {
         let (place, in_use) = admit::seat(gateway, session, ctx).await?;
-        begin(gateway, ctx, place, in_use)?;
+        begin(ctx, place, in_use)?;
     }
     let snapshot = Arc::clone(&ctx.snapshot);
     let Some(deployment) = ctx.attempt.as_ref().map(|attempt| &snapshot.deployments[attempt.deployment]) else {
@@ -54,7 +46,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
         let limit = Duration::from_millis(snapshot.config.gateway.connect_timeout_ms);
         if !unless_client_leaves(session, host.wait_known(limit)).await? {
             let cause = Error::explain(ErrorType::ConnectError, "the upstream's name has no address");
-            return Err(super::recover::failed(gateway, ctx, cause.into_up(), false, false));
+            return Err(super::recover::failed(ctx, cause.into_up(), false, false));
         }
     }
     let Some(attempt) = ctx.attempt.as_mut() else {
@@ -84,7 +76,7 @@ pub async fn unless_client_leaves<T>(session: &mut Session, future: impl Future<
 }
 
 /// Makes the bytes of a new attempt.
-fn begin(gateway: &Gateway, ctx: &mut Ctx, place: usize, in_use: InUse) -> Result<()> {
+fn begin(ctx: &mut Ctx, place: usize, in_use: InUse) -> Result<()> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let deployment = &snapshot.deployments[place];
     if let Some(variable) = &deployment.missing_variable {
@@ -96,107 +88,37 @@ fn begin(gateway: &Gateway, ctx: &mut Ctx, place: usize, in_use: InUse) -> Resul
         Some(plan) => plan.resolved().upstream_model(&deployment.upstream_model),
         None => deployment.upstream_model.clone(),
     };
-    let body = match edited(gateway, ctx, deployment, &upstream_model) {
-        Ok(body) => body,
-        Err(refused) => return Err(fail(ctx, refused)),
+    let Some(source) = ctx.source() else {
+        return Error::e_explain(ErrorType::InternalError, "a request without a route");
     };
-    ctx.attempt = Some(Attempt {
-        in_use,
-        deployment: place,
-        upstream_model,
-        body,
-        started: Instant::now(),
-        address_try: 0,
-        address: None,
-        stale: 0,
-        jitter: fastrand::f64(),
-        status: 0,
-        verdict: None,
-        retry_after: None,
-    });
-    Ok(())
-}
-
-/// The body as this deployment should get it.
-fn edited(gateway: &Gateway, ctx: &mut Ctx, deployment: &Deployment, model: &str) -> Result<Bytes, ApiError> {
-    let Some(ask) = &ctx.ask else { return Ok(Bytes::new()) };
-    if let Some(part) = &ask.form_model {
-        return Ok(form::with_model(&ask.doc, part, model));
-    }
-    let (Some(skim), Some(shape)) = (&ask.skim, shape(ctx)) else { return Ok(ask.doc.clone()) };
-    let edited = deployment.edit(shape, &ask.doc, skim, model, &ctx.unwanted).map_err(|refused| {
-        let words = format!("{} is not supported by model {}", refused.param, refused.model);
-        ApiError::new(&error::UNSUPPORTED_PARAMETER, words).param(refused.param)
-    })?;
-    let edit = edited.edit;
-    for (index, _, reason) in &edit.changes {
-        log::debug!("{}: {}: {reason}", deployment.group, skim.key(&ask.doc, *index));
-    }
-    if !edit.dropped.is_empty() {
-        let group = metrics::Dropped { group: Arc::clone(&deployment.group) };
-        gateway.live.metrics.dropped_params.get_or_create(&group).inc_by(edit.dropped.len() as u64);
-    }
-    ctx.dropped = edit.dropped.join(",");
-    Ok(edited.body)
-}
-
-fn shape(ctx: &Ctx) -> Option<Shape> {
-    match ctx.endpoint?.kind {
-        Kind::Proxy { shape, .. } => Some(shape),
-        _ => None,
+    match source.body(deployment, &upstream_model) {
+        Ok((body, dropped)) => {
+            ctx.dropped = dropped.join(",");
+            ctx.attempt = Some(Attempt::new(in_use, place, upstream_model, body));
+            Ok(())
+        }
+        Err(refused) => Err(fail(ctx, refused)),
     }
 }
 
 /// Writes the head for this attempt and starts the clock.
 pub fn head(session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
     let snapshot = Arc::clone(&ctx.snapshot);
-    let (Some(endpoint), Some(attempt)) = (ctx.endpoint, &ctx.attempt) else {
+    let (Some(source), Some(attempt)) = (ctx.source(), &ctx.attempt) else {
         return Error::e_explain(ErrorType::InternalError, "a request without an attempt");
     };
     let deployment = &snapshot.deployments[attempt.deployment];
-    let stream = ctx.wants_stream();
-    let path = match &ctx.tail {
-        Some(tail) if endpoint.kind == Kind::Stored => Cow::Owned(format!("{}/{tail}", endpoint.upstream_path)),
-        _ => Cow::Borrowed(endpoint.upstream_path),
-    };
-    let json = HeaderValue::from_static("application/json");
-    let own_type = session.get_header(header::CONTENT_TYPE).cloned();
-    let is_form = ctx.ask.as_ref().is_some_and(|ask| ask.skim.is_none());
-    let query = session.req_header().uri.query().filter(|_| endpoint.keep_query).map(str::to_owned);
-    let request = Request {
-        method: session.req_header().method.clone(),
-        path: &path,
-        query: query.as_deref(),
-        content_length: ctx.ask.as_ref().map(|_| attempt.body.len()),
-        content_type: match (&ctx.ask, is_form) {
-            (None, _) => None,
-            (Some(_), true) => own_type.as_ref(),
-            (Some(_), false) => Some(&json),
-        },
-        accepted: accepted(endpoint.kind, stream),
-        request_id: &ctx.request_id,
-        messages: endpoint.dialect == Dialect::Messages,
-        forward: snapshot.config.settings.forward_client_headers,
-        is_credential: crate::auth::is_credential_header,
-    };
-    deployment.head.write(head, &request)?;
+    source.head(session.req_header(), deployment, attempt.body.len(), head)?;
     // Upstreams that compress although nobody asked are understood all the same.
     session.upstream_compression =
         pingora_core::protocols::http::compression::ResponseCompressionCtx::new(0, true, false);
-    start_clock(ctx, deployment, stream);
+    start_clock(ctx, deployment);
     Ok(())
 }
 
-fn accepted(kind: Kind, stream: bool) -> Accepted {
-    match kind {
-        _ if stream => Accepted::Events,
-        Kind::Proxy { shape: Shape::Audio | Shape::Images, .. } => Accepted::Anything,
-        _ => Accepted::Json,
-    }
-}
-
 /// The client's own limit counts from the beginning of the request, the operator's from that of the attempt.
-fn start_clock(ctx: &mut Ctx, deployment: &Deployment, stream: bool) {
+fn start_clock(ctx: &mut Ctx, deployment: &Deployment) {
+    let stream = ctx.wants_stream();
     let own = if stream { deployment.stream_head_timeout } else { deployment.head_timeout };
     let now = tokio::time::Instant::now();
     let wished = ctx.ask.as_ref().and_then(|ask| ask.timeout);

@@ -1,7 +1,7 @@
 //! The hall: a request walks through these files once, in the order of its phases.
 //!
 //! `front` (connection) · `replay` and `clock` (the session wrapper) · `ctx` (the record) · `accept` (route, caller) ·
-//! `body` with `decode` and `form` (what is wanted) · `admit` and `forward` (deployment, address, bytes) · `observe` with `stream`
+//! `body` with `decode` and `form` (what is wanted) · `admit`, `outgoing` and `forward` (deployment, bytes, address) · `observe` with `stream`
 //! (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
 
 pub mod accept;
@@ -17,6 +17,7 @@ mod forward;
 pub mod front;
 mod guard;
 mod observe;
+mod outgoing;
 mod recover;
 mod replay;
 mod stream;
@@ -71,7 +72,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
-        recover::not_connected(self, ctx, error)
+        recover::not_connected(ctx, error)
     }
 
     async fn connected_to_upstream(
@@ -136,7 +137,7 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
-        recover::failed(self, ctx, error, reused, answered)
+        recover::failed(ctx, error, reused, answered)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {

@@ -212,7 +212,7 @@ pub fn outcome(ctx: &Ctx, error: &Error) -> &'static str {
 }
 
 /// A connection that could not be made: the next address of the same host first.
-pub fn not_connected(gateway: &Gateway, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+pub fn not_connected(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
     if let Some(attempt) = ctx.attempt.as_mut() {
         let host = ctx.snapshot.deployments[attempt.deployment].peer.host();
         if let Some(address) = attempt.address {
@@ -225,11 +225,11 @@ pub fn not_connected(gateway: &Gateway, ctx: &mut Ctx, mut error: Box<Error>) ->
             return error;
         }
     }
-    failed(gateway, ctx, error, false, false)
+    failed(ctx, error, false, false)
 }
 
 /// Decides after any failure of an attempt; the returned error says by its retry flag whether another follows.
-pub fn failed(gateway: &Gateway, ctx: &mut Ctx, mut error: Box<Error>, reused: bool, answered: bool) -> Box<Error> {
+pub fn failed(ctx: &mut Ctx, mut error: Box<Error>, reused: bool, answered: bool) -> Box<Error> {
     let stale = error.retry == RetryType::ReusedOnly && reused;
     error.set_retry(false);
     if answered || *error.etype() == DECIDED || *error.etype() == ENDED_HERE {
@@ -246,10 +246,10 @@ pub fn failed(gateway: &Gateway, ctx: &mut Ctx, mut error: Box<Error>, reused: b
         return error;
     }
     if *error.etype() == REPAIRED {
-        return resend(gateway, ctx, error);
+        return resend(ctx, error);
     }
     if let Some((cause, pause)) = step(ctx, reading.cause) {
-        settle(gateway, ctx, reading.outcome);
+        settle(ctx, reading.outcome);
         if let Some(Next::Retry { .. }) = ctx.plan.as_mut().map(|plan| plan.advance(cause)) {
             ctx.live.budget.pay();
         }
@@ -260,8 +260,8 @@ pub fn failed(gateway: &Gateway, ctx: &mut Ctx, mut error: Box<Error>, reused: b
 }
 
 /// The 422 repair: the same deployment once more, without the fields it named.
-fn resend(gateway: &Gateway, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
-    settle(gateway, ctx, "status_422");
+fn resend(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    settle(ctx, "status_422");
     let names = ctx.unwanted.join(",");
     log::debug!("resending without {names}, which the upstream does not take");
     next_attempt(ctx, None);
@@ -279,16 +279,16 @@ fn next_attempt(ctx: &mut Ctx, pause: Option<Duration>) {
 }
 
 /// Closes the running attempt in the record, the metrics and the deployment's vitals.
-pub fn settle(gateway: &Gateway, ctx: &mut Ctx, outcome: &'static str) {
+pub fn settle(ctx: &mut Ctx, outcome: &'static str) {
     ctx.close_attempt(outcome);
     let Some(attempt) = &ctx.attempt else { return };
     let deployment = &ctx.snapshot.deployments[attempt.deployment];
     let labels = metrics::Attempt { group: deployment.group.clone(), deployment: deployment.id.clone(), outcome };
-    gateway.live.metrics.attempts.get_or_create(&labels).inc();
+    ctx.live.metrics.attempts.get_or_create(&labels).inc();
     let place = metrics::Place { group: deployment.group.clone(), deployment: deployment.id.clone() };
-    let changed = deployment.vitals.ended(ending(attempt, outcome), ctx.snapshot.rest, gateway.live.now_ms());
+    let changed = deployment.vitals.ended(ending(attempt, outcome), ctx.snapshot.rest, ctx.live.now_ms());
     if let Some(state) = changed {
-        gateway.live.metrics.resting.get_or_create(&place).set(i64::from(state != State::Closed));
+        ctx.live.metrics.resting.get_or_create(&place).set(i64::from(state != State::Closed));
     }
     match changed {
         Some(State::Closed) => log::info!("deployment {} of {} is well again", deployment.id, deployment.group),

@@ -150,6 +150,9 @@ pub fn decorate(ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
             head.insert_header("x-litellm-model-id", id)?;
         }
     }
+    if !ctx.hedge.is_empty() {
+        head.insert_header("x-gateway-hedge", HeaderValue::from_static(ctx.hedge))?;
+    }
     let overhead = ctx.started.elapsed().saturating_sub(ctx.upstream_time);
     head.insert_header("x-litellm-overhead-duration-ms", format!("{:.3}", overhead.as_secs_f64() * 1000.0))?;
     if let Some(dropped) = dropped_header(&ctx.dropped) {

@@ -66,6 +66,8 @@ pub struct Clock {
     pub content: Option<Instant>,
     /// When a held head goes out, content or not.
     pub release: Option<Instant>,
+    /// When a second attempt begins beside this one.
+    pub hedge: Option<Instant>,
     /// The longest silence between two reads of the answer.
     pub silence: Option<Duration>,
     /// When the whole request must be over.
@@ -83,6 +85,8 @@ pub enum Event {
     Comment(&'static [u8]),
     /// A head has been held for long enough.
     Release,
+    /// A second attempt is due.
+    Hedge,
     /// A wait is over.
     TimeOut(TimeOut),
 }
@@ -137,6 +141,7 @@ impl Alarm {
             clock.head.map(|at| (at, Event::TimeOut(TimeOut::Head))),
             clock.content.map(|at| (at, Event::TimeOut(TimeOut::Content))),
             clock.release.map(|at| (at, Event::Release)),
+            clock.hedge.map(|at| (at, Event::Hedge)),
             silence.map(|at| (at, Event::TimeOut(TimeOut::Silence))),
             comment,
         ]

@@ -53,6 +53,8 @@ pub struct Ctx {
     pub attempt: Option<Attempt>,
     /// Ended tries, as `deployment:outcome:milliseconds`; recover and finish.
     pub attempts: String,
+    /// What became of a second attempt beside a first: `won`, `lost`, `failed`, or empty; hedge.
+    pub hedge: &'static str,
     /// How long to wait before the next try; recover.
     pub pause: Option<Duration>,
     /// Parameters that were dropped, joined by commas; forward.
@@ -198,6 +200,7 @@ impl Ctx {
             plan: None,
             attempt: None,
             attempts: String::new(),
+            hedge: "",
             pause: None,
             dropped: String::new(),
             unwanted: Vec::new(),

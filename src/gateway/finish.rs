@@ -3,6 +3,7 @@
 use super::Gateway;
 use super::accept::{caller_name, path_of};
 use super::ctx::Ctx;
+use super::hedge;
 use super::observe::course;
 use super::recover::{outcome_of_status, settle};
 use crate::api::endpoint::Kind;
@@ -23,6 +24,7 @@ pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mu
         let outcome = last_outcome(ctx, error);
         settle(ctx, outcome);
     }
+    hedge::call_off(ctx);
     if ctx.end.is_empty() {
         ctx.end = if error.is_none() { "done" } else { "broken" };
     }

@@ -6,7 +6,7 @@
 use super::clock::Clock;
 use super::ctx::{Attempt, Ctx, InUse};
 use super::replay::Hold;
-use super::{Gateway, admit};
+use super::{Gateway, admit, hedge};
 use crate::api::error::{self, ApiError};
 use crate::snapshot::Deployment;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -34,6 +34,9 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
         unless_client_leaves(session, tokio::time::sleep(pause)).await?;
     }
     if ctx.attempt.is_none() {
+        if let Some(peer) = hedge::adopt(session, ctx).await? {
+            return Ok(peer);
+        }
         let (place, in_use) = admit::seat(gateway, session, ctx).await?;
         begin(ctx, place, in_use)?;
     }
@@ -113,6 +116,7 @@ pub fn head(session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> R
     session.upstream_compression =
         pingora_core::protocols::http::compression::ResponseCompressionCtx::new(0, true, false);
     start_clock(ctx, deployment);
+    hedge::arm(session, ctx);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod form;
 mod forward;
 pub mod front;
 mod guard;
+mod hedge;
 mod observe;
 mod outgoing;
 mod recover;

@@ -4,6 +4,7 @@ use super::Gateway;
 use super::answer;
 use super::clock::Clock;
 use super::ctx::Ctx;
+use super::hedge;
 use super::recover;
 use super::replay::Hold;
 use super::stream::{LastWords, Stream};
@@ -75,6 +76,7 @@ pub fn upstream_head(ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
     let vitals = &ctx.snapshot.deployments[attempt.deployment].vitals;
     vitals.answered_in(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
     if status < 400 {
+        hedge::call_off(ctx);
         return Ok(());
     }
     let cause = recover::cause_of_status(status);
@@ -83,6 +85,7 @@ pub fn upstream_head(ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
     if !matches!(status, 400 | 422) && recover::would_go_on(ctx, cause) {
         return Err(again(ErrorType::HTTPStatus(status)));
     }
+    hedge::call_off(ctx);
     Ok(())
 }
 

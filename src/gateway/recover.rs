@@ -8,6 +8,7 @@ use super::clock::{Clock, TimeOut};
 use super::ctx::Ctx;
 use super::forward::{CLIENT_LEFT, DECIDED};
 use super::guard::PANICKED;
+use super::hedge::{self, OVERTAKEN};
 use super::observe::Answer;
 use super::replay::{EMPTY_ANSWER, ENDED_HERE};
 use crate::api::error::{self, ApiError};
@@ -110,7 +111,12 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Whether a failure of this cause would be followed by another attempt.
 pub fn would_go_on(ctx: &Ctx, cause: Cause) -> bool {
-    step(ctx, cause).is_some()
+    rival_may_serve(ctx, cause) || step(ctx, cause).is_some()
+}
+
+/// Whether a second attempt is on its way that this failure leaves standing.
+fn rival_may_serve(ctx: &Ctx, cause: Cause) -> bool {
+    matches!(cause, Cause::Passing | Cause::Refused) && ctx.cell.hedge_may_win()
 }
 
 /// Whether a failure could lead to another deployment or another group.
@@ -199,6 +205,7 @@ fn read(ctx: &Ctx, error: &Error) -> Reading {
         ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
             reading(Cause::Passing, "connect")
         }
+        ErrorType::HTTPStatus(status) => reading(cause_of_status(*status), outcome_of_status(*status)),
         kind if *kind == EMPTY_ANSWER => reading(Cause::Passing, "invalid_response"),
         kind if *kind == PANICKED => reading(Cause::ClientMistake, "panic"),
         kind if *kind == DECIDED => reading(Cause::ClientMistake, "decided"),
@@ -230,6 +237,9 @@ pub fn not_connected(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
 
 /// Decides after any failure of an attempt; the returned error says by its retry flag whether another follows.
 pub fn failed(ctx: &mut Ctx, mut error: Box<Error>, reused: bool, answered: bool) -> Box<Error> {
+    if *error.etype() == OVERTAKEN {
+        return hedge::overtaken(ctx, error);
+    }
     let stale = error.retry == RetryType::ReusedOnly && reused;
     error.set_retry(false);
     if answered || *error.etype() == DECIDED || *error.etype() == ENDED_HERE {
@@ -248,7 +258,11 @@ pub fn failed(ctx: &mut Ctx, mut error: Box<Error>, reused: bool, answered: bool
     if *error.etype() == REPAIRED {
         return resend(ctx, error);
     }
-    if let Some((cause, pause)) = step(ctx, reading.cause) {
+    if rival_may_serve(ctx, reading.cause) {
+        settle(ctx, reading.outcome);
+        next_attempt(ctx, None);
+        error.set_retry(true);
+    } else if let Some((cause, pause)) = step(ctx, reading.cause) {
         settle(ctx, reading.outcome);
         if let Some(Next::Retry { .. }) = ctx.plan.as_mut().map(|plan| plan.advance(cause)) {
             ctx.live.budget.pay();
@@ -269,7 +283,8 @@ fn resend(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
     error
 }
 
-fn next_attempt(ctx: &mut Ctx, pause: Option<Duration>) {
+/// Makes room for the next attempt.
+pub fn next_attempt(ctx: &mut Ctx, pause: Option<Duration>) {
     ctx.attempt = None;
     ctx.answer = Answer::Raw;
     ctx.meter = Meter::default();
@@ -303,7 +318,7 @@ pub fn settle(ctx: &mut Ctx, outcome: &'static str) {
 fn ending(attempt: &super::ctx::Attempt, outcome: &str) -> Ending {
     match outcome {
         "ok" | "status_400" | "status_413" | "status_422" => Ending::Good,
-        "client_left" | "decided" | "panic" => Ending::Unknown,
+        "client_left" | "called_off" | "decided" | "panic" => Ending::Unknown,
         _ => Ending::Failed {
             status: attempt.status,
             certain: matches!(attempt.status, 401..=404),

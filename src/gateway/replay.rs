@@ -8,6 +8,7 @@
 //! for can be written between two upstream reads. The only file that touches Pingora's doc-hidden trait.
 
 use super::clock::{Alarm, Clock};
+use super::hedge::{Hedge, OVERTAKEN};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
@@ -22,6 +23,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The error of an answer that was to be judged whole and has no body at all.
 pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
@@ -52,6 +54,8 @@ struct Shared {
     head: Option<Box<ResponseHeader>>,
     /// Written by the hall per attempt.
     clock: Clock,
+    /// Written by the hall, which arms and takes it, and by the wrapper, which starts and watches it.
+    hedge: Hedge,
     /// Written by the hall: the connection closes after this answer.
     close: bool,
     /// Written by the hall: the bytes now on their way are the last, whatever the upstream still has to say.
@@ -107,6 +111,42 @@ impl Cell {
     /// Sets what the wrapper waits for.
     pub fn set_clock(&self, clock: Clock) {
         self.lock().clock = clock;
+    }
+
+    /// Has a second attempt made at a time, unless one is on its way.
+    pub fn arm_hedge(&self, armed: Hedge, at: Instant) {
+        let mut shared = self.lock();
+        if shared.hedge.place().is_none() {
+            shared.hedge = armed;
+            shared.clock.hedge = Some(at);
+        }
+    }
+
+    /// The second attempt, wherever it is; it is not watched any more.
+    pub fn take_hedge(&self) -> Hedge {
+        let mut shared = self.lock();
+        shared.clock.hedge = None;
+        std::mem::take(&mut shared.hedge)
+    }
+
+    /// Whether the second attempt may still serve the request.
+    pub fn hedge_may_win(&self) -> bool {
+        self.lock().hedge.may_win()
+    }
+
+    /// The deployment of the second attempt.
+    pub fn rival_place(&self) -> Option<usize> {
+        self.lock().hedge.place()
+    }
+
+    fn start_hedge(&self) {
+        let started = self.take_hedge().start();
+        self.lock().hedge = started;
+    }
+
+    /// Resolves when the second attempt has a good answer.
+    async fn hedge_won(&self) {
+        std::future::poll_fn(|context| self.lock().hedge.poll_won(context)).await;
     }
 
     /// What the wrapper waits for.
@@ -337,15 +377,22 @@ impl Session for Replay {
     /// Waits for the client to leave or for an alarm; a due keep-alive comment is written on the way.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         loop {
-            let clock = self.cell.lock().clock;
+            let (clock, racing) = {
+                let shared = self.cell.lock();
+                (shared.clock, shared.hedge.is_running())
+            };
             let streaming = self.inner().response_written().is_some();
             let Some(inner) = self.inner.as_mut() else { return Ok(None) };
             let event = tokio::select! {
                 event = inner.read_body_or_idle(no_body_expected) => return event,
                 event = self.alarm.wait(&clock, streaming) => event,
+                () = self.cell.hedge_won(), if racing => {
+                    return Error::e_explain(OVERTAKEN, "by a second attempt");
+                }
             };
             match event {
                 super::clock::Event::Comment(comment) => self.write_comment(comment).await?,
+                super::clock::Event::Hedge => self.cell.start_hedge(),
                 super::clock::Event::Release => self.release_frames().await?,
                 super::clock::Event::TimeOut(kind) => return Error::e_explain(kind.error(), kind.words()),
             }

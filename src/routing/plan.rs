@@ -86,6 +86,11 @@ impl Plan {
         }
     }
 
+    /// The deployments of the group that were tried.
+    pub fn tried(&self) -> &[usize] {
+        &self.tried
+    }
+
     /// Milliseconds until time alone makes room in the group; none when a request has to end first.
     pub fn again_ms(&self, shares: &[Share], now_ms: u64) -> Option<u64> {
         balance::again_ms(&self.current.group.members, shares, now_ms)

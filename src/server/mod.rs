@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::gateway::front::Front;
 use crate::snapshot::{Live, Snapshot};
 use crate::upstream::address::Directory;
+use crate::upstream::exchange::Dialer;
 use authorities::Authorities;
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::listeners::TcpSocketOptions;
@@ -109,7 +110,7 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
     let grace = Duration::from_millis(config.gateway.grace_period_ms);
     let snapshot = Snapshot::build(config, &directory, None).map_err(StartError::Deployments)?;
     let models = snapshot.deployments.len();
-    let live = Arc::new(Live::new(snapshot, directory));
+    let live = Arc::new(Live::new(snapshot, directory, Dialer::new(settings.ca_file.clone())));
     let server = assemble(settings, &live, options);
     let phases = server.watch_execution_phase();
     log::info!("serving {models} deployments on http://{}, {}", options.listen, admin_words(options.admin));

@@ -6,6 +6,7 @@ use crate::routing::budget::Budget;
 use crate::routing::limit::{Full, Limits, Pace, Usage};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::address::Directory;
+use crate::upstream::exchange::Dialer;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -19,6 +20,8 @@ pub struct Live {
     pub metrics: Metrics,
     /// Upstream hosts and their addresses.
     pub directory: Directory,
+    /// Makes connections outside of the proxy.
+    pub dialer: Dialer,
     /// What retries may cost.
     pub budget: Budget,
     /// What all upstream calls together use.
@@ -45,7 +48,7 @@ pub struct Refused {
 
 impl Live {
     /// Starts with a first snapshot.
-    pub fn new(snapshot: Snapshot, directory: Directory) -> Self {
+    pub fn new(snapshot: Snapshot, directory: Directory, dialer: Dialer) -> Self {
         let guard = Guard::default();
         guard.set_pace(snapshot.config.gateway.requests_per_second);
         Live {
@@ -54,6 +57,7 @@ impl Live {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics: Metrics::default(),
             directory,
+            dialer,
             budget: Budget::default(),
             started: Instant::now(),
             in_flight: AtomicI64::new(0),

@@ -111,6 +111,8 @@ pub struct Metrics {
     pub queued: Gauge,
     /// Requests that found no room: sent to a fallback or refused.
     pub limited: Family<Cause, Counter>,
+    /// Second attempts beside silent first ones, by what became of them.
+    pub hedges: Family<Cause, Counter>,
     /// 1 while a deployment rests after failures.
     pub resting: Family<Place, Gauge>,
     /// Frames of streams passed on.
@@ -155,6 +157,7 @@ impl Default for Metrics {
             attempts: Family::default(),
             queued: Gauge::default(),
             limited: Family::default(),
+            hedges: Family::default(),
             resting: Family::default(),
             stream_frames: Counter::default(),
             odd_frames: Counter::default(),
@@ -192,6 +195,7 @@ impl Metrics {
         registry.register("upstream_attempts", "Attempts at deployments", self.attempts.clone());
         registry.register("requests_queued", "Requests waiting for room under a limit", self.queued.clone());
         registry.register("requests_limited", "Requests that found no room under a limit", self.limited.clone());
+        registry.register("hedges", "Second attempts beside silent first ones", self.hedges.clone());
         registry.register("deployment_resting", "Deployments resting after failures", self.resting.clone());
         registry.register("upstream_connections", "Upstream connections used", self.connections.clone());
         registry.register("stream_frames", "Stream frames passed on", self.stream_frames.clone());

@@ -4,5 +4,6 @@
 //! no clients.
 
 pub mod address;
+pub mod exchange;
 pub mod head;
 pub mod peer;

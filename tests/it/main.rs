@@ -16,6 +16,7 @@ mod errors;
 mod first_content;
 mod head;
 mod health;
+mod hedging;
 mod limits;
 mod odd_upstreams;
 mod reload;

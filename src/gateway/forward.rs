@@ -9,6 +9,7 @@ use super::replay::Hold;
 use super::{Gateway, admit, hedge};
 use crate::api::error::{self, ApiError};
 use crate::snapshot::Deployment;
+use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -21,6 +22,9 @@ use std::time::Duration;
 pub const DECIDED: ErrorType = ErrorType::Custom("Decided");
 /// A client that left while the gateway waited for something else.
 pub const CLIENT_LEFT: ErrorType = ErrorType::Custom("ClientLeft");
+
+/// A connection made within this time leaves a client no time to leave worth asking for.
+const CONNECTED_AT_ONCE: Duration = Duration::from_millis(50);
 
 /// Ends the request with an error of ours.
 pub fn fail(ctx: &mut Ctx, error: ApiError) -> Box<Error> {
@@ -71,10 +75,27 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
 pub async fn unless_client_leaves<T>(session: &mut Session, future: impl Future<Output = T>) -> Result<T> {
     tokio::select! {
         done = future => Ok(done),
-        left = session.downstream_session.read_body_or_idle(true) => match left {
-            Err(cause) if super::clock::TimeOut::of(cause.etype()).is_some() => Err(cause),
-            _ => Err(Error::explain(CLIENT_LEFT, "while an attempt was prepared").into_down()),
-        },
+        left = session.downstream_session.read_body_or_idle(true) => Err(gone(left)),
+    }
+}
+
+/// Pingora does not watch the client while it connects. After a connection that took its time, a client that left
+/// meanwhile is noticed here, before its request is sent and billed.
+pub async fn unless_client_left(session: &mut Session, ctx: &Ctx) -> Result<()> {
+    if ctx.attempt.as_ref().is_none_or(|attempt| attempt.started.elapsed() < CONNECTED_AT_ONCE) {
+        return Ok(());
+    }
+    tokio::select! {
+        biased;
+        left = session.downstream_session.read_body_or_idle(true) => Err(gone(left)),
+        () = std::future::ready(()) => Ok(()),
+    }
+}
+
+fn gone(left: Result<Option<Bytes>>) -> Box<Error> {
+    match left {
+        Err(cause) if super::clock::TimeOut::of(cause.etype()).is_some() => cause,
+        _ => Error::explain(CLIENT_LEFT, "while an attempt was prepared").into_down(),
     }
 }
 

@@ -96,7 +96,11 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        guard::caught_now(self, || forward::head(session, head, ctx))
+        guard::caught(self, async {
+            forward::unless_client_left(session, ctx).await?;
+            forward::head(session, head, ctx)
+        })
+        .await
     }
 
     async fn request_body_filter(

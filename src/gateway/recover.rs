@@ -198,10 +198,10 @@ fn read(ctx: &Ctx, error: &Error) -> Reading {
         return reading(cause, outcome);
     }
     match error.etype() {
+        ErrorType::ConnectTimedout if is_handshake(error) => reading(Cause::Passing, "tls_timeout"),
         ErrorType::ConnectTimedout => reading(Cause::Passing, "connect_timeout"),
-        ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert => {
-            reading(Cause::Passing, "tls")
-        }
+        ErrorType::TLSHandshakeTimedout => reading(Cause::Passing, "tls_timeout"),
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => reading(Cause::Passing, "tls"),
         ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
             reading(Cause::Passing, "connect")
         }
@@ -211,6 +211,12 @@ fn read(ctx: &Ctx, error: &Error) -> Reading {
         kind if *kind == DECIDED => reading(Cause::ClientMistake, "decided"),
         _ => reading(Cause::Passing, "broken"),
     }
+}
+
+/// Whether a connect time-out is that of a TLS handshake: Pingora 0.9.1 gives both one type and tells them apart in words
+/// only (`connectors/tls/rustls/mod.rs`: "connecting to server …, timeout …").
+fn is_handshake(error: &Error) -> bool {
+    error.to_string().contains(", timeout ")
 }
 
 /// The word for an error in metrics and the access line.
@@ -396,7 +402,7 @@ async fn break_off(
 fn log_failure(ctx: &Ctx, error: &Error, reading: &Reading) {
     let group = ctx.group();
     match reading.outcome {
-        "connect" | "connect_timeout" | "tls" => log::error!("no connection to {group}: {error}"),
+        "connect" | "connect_timeout" | "tls" | "tls_timeout" => log::error!("no connection to {group}: {error}"),
         _ => log::warn!("{group} failed: {} ({error})", reading.outcome),
     }
 }
@@ -417,7 +423,8 @@ async fn tell(session: &mut Session, ctx: &mut Ctx, error: &Error, reading: &Rea
         Some(kind) => ApiError::new(&error::TIMEOUT, kind.words()),
         None => match reading.outcome {
             "panic" => ApiError::new(&error::INTERNAL, "the gateway failed on this request; the fault is its own"),
-            "connect_timeout" => ApiError::new(&error::UNREACHABLE, "the upstream did not accept a connection in time"),
+            "connect_timeout" => ApiError::new(&error::TIMEOUT, "the upstream did not accept a connection in time"),
+            "tls_timeout" => ApiError::new(&error::TIMEOUT, "the upstream did not finish its TLS handshake in time"),
             "connect" => ApiError::new(&error::UNREACHABLE, "no connection to the upstream could be made"),
             "tls" => ApiError::new(&error::UNREACHABLE, "the upstream's TLS certificate or handshake failed"),
             "invalid_response" => {

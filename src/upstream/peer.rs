@@ -18,6 +18,8 @@ const H2_STREAMS_MAX: usize = 100;
 const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// While other addresses remain, one that does not answer is given up after this long.
 const CONNECT_WITH_OTHERS_LEFT: Duration = Duration::from_millis(1000);
+/// See [`options`].
+const HANDSHAKE_NAMED: Duration = Duration::from_millis(250);
 /// A request head or one body write that the upstream does not take for this long has failed.
 const WRITE_MAX: Duration = Duration::from_secs(120);
 
@@ -79,7 +81,9 @@ impl Template {
 fn options(http2: bool, connect_timeout: Duration, idle_timeout: Duration) -> PeerOptions {
     let mut options = PeerOptions::new();
     options.connection_timeout = Some(connect_timeout);
-    options.total_connection_timeout = Some(connect_timeout);
+    // Pingora gives TCP and TLS this long each; the sum is limited a little later, so that a handshake that hangs is
+    // named as such.
+    options.total_connection_timeout = Some(connect_timeout + HANDSHAKE_NAMED);
     options.idle_timeout = Some(idle_timeout);
     options.write_timeout = Some(WRITE_MAX);
     options.tcp_keepalive = Some(TcpKeepalive {

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use nanogate::standin::{End, Frame, Outcome, Recorded, Script, Standin, Step};
+use nanogate::standin::{End, Frame, Options, Outcome, Recorded, Script, Standin, Step};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::support::gateway::{Gateway, base, config, entry};
 use crate::support::raw::{Client, request};
-use crate::support::{DEADLINE, standin};
+use crate::support::tls::Authority;
+use crate::support::{DEADLINE, eventually, standin};
 use crate::traffic::{
     CHAT, SENT, SHOWN, chat, chat_stream, completion, delta, gateway, metric, metric_becomes, post, posted,
 };
@@ -180,6 +181,29 @@ async fn while_a_connection_is_being_made() {
     while connection.try_read(&mut hello).is_ok_and(|count| count > 0) {}
     let more = tokio::time::timeout(Duration::from_millis(300), silent.accept()).await;
     assert!(more.is_err(), "another connection was tried for a client that is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_made_after_the_client_left_carries_no_request() {
+    let authority = Authority::new();
+    let options = Options { tls: Some(authority.server(&["localhost"])), ..Options::default() };
+    let upstream = Standin::start(options).await.unwrap();
+    // Accepts at once and begins the handshake when the client has gone.
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("https://localhost:{}/api/v1", slow.local_addr().unwrap().port());
+    let settings = format!("gateway_settings:\n{}", authority.setting());
+    let gateway = Gateway::start(config(&base, &[(SHOWN, "openai/up")]) + &settings).await;
+    let client = posted(&gateway, CHAT, &chat()).await;
+    let (mut near, _) = slow.accept().await.unwrap();
+    let begun = Instant::now();
+    assert!(eventually(DEADLINE, || begun.elapsed() > Duration::from_millis(100)).await);
+    leave(client, Leave::Close).await;
+    let mut far = tokio::net::TcpStream::connect(upstream.address()).await.unwrap();
+    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+    assert!(metric_becomes(&gateway, &cancelled("waiting"), 1.0).await);
+    assert!(metric_becomes(&gateway, "nanogate_requests_in_flight", 0.0).await);
+    assert_eq!(upstream.connections(), 1);
+    assert_eq!(upstream.requests().len(), 0, "a request was sent for a client that is gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,14 +86,14 @@ async fn a_refusal_before_the_body_was_read_is_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_instead_of_a_handshake_is_a_502_in_time() {
+async fn silence_instead_of_a_handshake_is_a_504_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("https://localhost:{}/v1", silent.local_addr().unwrap().port());
     let settings = "gateway_settings: { connect_timeout: 0.3 }\n";
     let gateway = Gateway::start(config(&base, &[(SHOWN, "openai/up")]) + settings).await;
     let begun = Instant::now();
     let answer = post(&gateway, CHAT, &with(chat(), json!({"num_retries": 0}))).await;
-    assert_eq!((answer.status, &answer.json()["error"]["code"]), (502, &json!("upstream_unreachable")));
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (504, &json!("upstream_timeout")));
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 

@@ -287,13 +287,31 @@ async fn an_upstream_that_accepts_and_stays_silent_times_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_nobody_takes_times_out() {
+    let full = tokio::net::TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    // A queue of length 0 takes one connection; the kernel ignores those after it.
+    let _first = tokio::net::TcpStream::connect(address).await.unwrap();
+    let settings = "gateway_settings:\n  connect_timeout: 0.5\n";
+    let gateway = Gateway::start(config(&format!("http://{address}/v1"), GLM) + ONE_TRY + settings).await;
+    let begun = Instant::now();
+    let answer = ask(&gateway, "glm").await;
+    assert_error(&answer, 504, "upstream_timeout");
+    assert!(answer.text().contains("did not accept a connection in time"), "{}", answer.text());
+    assert!(begun.elapsed() >= Duration::from_millis(450) && begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_never_ends_times_out() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("https://localhost:{}/v1", silent.local_addr().unwrap().port());
     let gateway = Gateway::start(config(&base, GLM) + ONE_TRY + "gateway_settings:\n  connect_timeout: 1\n").await;
     let begun = Instant::now();
     let answer = ask(&gateway, "glm").await;
-    assert_error(&answer, 502, "upstream_unreachable");
+    assert_error(&answer, 504, "upstream_timeout");
+    assert!(answer.text().contains("TLS handshake"), "{}", answer.text());
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 

@@ -235,7 +235,7 @@ pub fn call_off(ctx: &mut Ctx) {
 pub fn overtaken(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
     if let Some(attempt) = &ctx.attempt {
         let waited = u64::try_from(attempt.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        ctx.snapshot.deployments[attempt.deployment].vitals.answered_in(waited);
+        ctx.snapshot.deployments[attempt.deployment].vitals.answered_in(waited, ctx.live.now_ms());
     }
     let by_itself = ctx.cell.rival_place() == ctx.attempt.as_ref().map(|attempt| attempt.deployment);
     recover::settle(ctx, if by_itself { "called_off" } else { "overtaken" });

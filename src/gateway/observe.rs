@@ -74,7 +74,7 @@ pub fn upstream_head(ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
     let waited = attempt.started.elapsed();
     ctx.upstream_time += waited;
     let vitals = &ctx.snapshot.deployments[attempt.deployment].vitals;
-    vitals.answered_in(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+    vitals.answered_in(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), ctx.live.now_ms());
     if status < 400 {
         hedge::call_off(ctx);
         return Ok(());

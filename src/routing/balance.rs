@@ -99,9 +99,9 @@ fn choose(members: &[usize], shares: &[Share], draw: Draw) -> Option<usize> {
         Strategy::LatencyBased => {
             let cost = |member: &usize| {
                 let vitals = &shares[*member].vitals;
-                vitals.mean_us().saturating_mul(u64::from(vitals.usage().in_flight()) + 1)
+                vitals.mean_us(draw.now_ms).saturating_mul(u64::from(vitals.usage().in_flight()) + 1)
             };
-            turned().take(2).min_by_key(cost)
+            [ready[first], ready[second(ready.len(), first, draw.chance)]].into_iter().min_by_key(cost)
         }
         Strategy::UsageBased => {
             let used = |member: usize| used_share(&shares[member], draw.now_ms);
@@ -122,6 +122,15 @@ fn used_share(share: &Share, now_ms: u64) -> f64 {
 
 fn place(count: usize, chance: f64) -> usize {
     ((chance * count as f64) as usize).min(count.saturating_sub(1))
+}
+
+/// A second, other place (the same where there is only one), from the part of `chance` that the first draw left over.
+fn second(count: usize, first: usize, chance: f64) -> usize {
+    if count < 2 {
+        return first;
+    }
+    let rest = (chance * count as f64).fract();
+    (first + 1 + place(count - 1, rest)) % count
 }
 
 fn by_weight(ready: &[usize], shares: &[Share], chance: f64) -> Option<usize> {
@@ -146,6 +155,8 @@ fn by_weight(ready: &[usize], shares: &[Share], chance: f64) -> Option<usize> {
 mod tests {
     use super::super::vitals::{Ending, Policy};
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::{prop_assert, prop_assume, proptest};
 
     fn shares(list: &[(u32, f64)]) -> Vec<Share> {
         list.iter().map(|(order, weight)| Share { order: *order, weight: *weight, ..Share::default() }).collect()
@@ -227,7 +238,7 @@ mod tests {
     fn the_quicker_of_two_is_chosen_and_the_slowest_never() {
         let shares = shares(&[(0, 1.0), (0, 1.0), (0, 1.0)]);
         for (share, time_us) in shares.iter().zip([1_000, 2_000, 50_000]) {
-            share.vitals.answered_in(time_us);
+            share.vitals.answered_in(time_us, 1);
         }
         let chosen: Vec<_> = (0..90)
             .map(|n| pick(&[0, 1, 2], &shares, &[], by(Strategy::LatencyBased, f64::from(n) / 90.0)).unwrap())
@@ -260,6 +271,73 @@ mod tests {
         begin(&shares[1]);
         assert_eq!(pick(&[0, 1], &shares, &[], draw(0.0)), None);
         assert_eq!(again_ms(&[0, 1], &shares, 1), Some(59_999));
+    }
+
+    /// How often each of `count` members is chosen over evenly spread draws.
+    fn shares_of(shares: &[Share], strategy: Strategy) -> Vec<f64> {
+        const DRAWS: u32 = 2_000;
+        let members: Vec<usize> = (0..shares.len()).collect();
+        let mut counts = vec![0_u32; shares.len()];
+        for n in 0..DRAWS {
+            let chance = (f64::from(n) + 0.5) / f64::from(DRAWS);
+            counts[pick(&members, shares, &[], by(strategy, chance)).unwrap()] += 1;
+        }
+        counts.into_iter().map(|count| f64::from(count) / f64::from(DRAWS)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn draws_follow_the_weights(weights in vec(0.0_f64..10.0, 1..8)) {
+            let total: f64 = weights.iter().sum();
+            prop_assume!(total > 0.1);
+            let list: Vec<Share> = weights.iter().map(|weight| Share { weight: *weight, ..Share::default() }).collect();
+            for (share, weight) in shares_of(&list, Strategy::SimpleShuffle).into_iter().zip(&weights) {
+                prop_assert!((share - weight / total).abs() < 0.01, "{share} for {weight} of {total}");
+            }
+        }
+
+        #[test]
+        fn the_least_busy_share_everything_evenly(busy in vec(0_u32..4, 1..8)) {
+            let list: Vec<Share> = busy.iter().map(|_| Share::default()).collect();
+            for (share, count) in list.iter().zip(&busy) {
+                (0..*count).for_each(|_| begin(share));
+            }
+            let least = busy.iter().min().copied().unwrap_or(0);
+            // Equals share by where the search begins: each has its own turns and those of busier ones before it.
+            for (share, count) in shares_of(&list, Strategy::LeastBusy).into_iter().zip(&busy) {
+                let own = 1.0 / busy.len() as f64;
+                prop_assert!(if *count == least { share > own - 0.01 } else { share == 0.0 }, "{share} {busy:?}");
+            }
+        }
+
+        #[test]
+        fn of_two_drawn_ones_the_quicker_serves(times in vec(1_u64..1_000_000, 2..8)) {
+            let list: Vec<Share> = times.iter().map(|_| Share::default()).collect();
+            for (share, time_us) in list.iter().zip(&times) {
+                share.vitals.answered_in(*time_us, 1);
+            }
+            let count = times.len() as f64;
+            for (share, time_us) in shares_of(&list, Strategy::LatencyBased).into_iter().zip(&times) {
+                // Chosen when drawn beside one of the slower ones: twice slower/count/(count-1), ties aside.
+                let slower = times.iter().filter(|other| *other > time_us).count() as f64;
+                let equal = times.iter().filter(|other| *other == time_us).count() as f64 - 1.0;
+                let pair = 2.0 / count / (count - 1.0);
+                prop_assert!(share > slower * pair - 0.01 && share < (slower + equal) * pair + 0.01, "{share} {times:?}");
+            }
+        }
+
+        #[test]
+        fn the_smallest_used_share_serves(limits in vec(1_u64..100, 2..8), used in vec(0_usize..20, 8)) {
+            let list: Vec<Share> = limits.iter().map(|rpm| Share { rpm: Some(*rpm), ..Share::default() }).collect();
+            for (share, count) in list.iter().zip(&used) {
+                (0..*count).for_each(|_| begin(share));
+            }
+            let part = |at: usize| used[at] as f64 / limits[at] as f64;
+            let least = (0..limits.len()).map(part).fold(f64::INFINITY, f64::min);
+            for (at, share) in shares_of(&list, Strategy::UsageBased).into_iter().enumerate() {
+                prop_assert!((share > 0.0) == (part(at) == least), "{at}: {share} {limits:?} {used:?}");
+            }
+        }
     }
 
     #[test]

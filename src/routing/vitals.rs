@@ -15,6 +15,8 @@ const REST_DOUBLINGS_MAX: u32 = 5;
 const RETRY_AFTER_MAX_MS: u64 = 300_000;
 /// Weight of the newest observation in the running mean of times to first byte, as 1/N.
 const MEAN_OVER: u64 = 8;
+/// The running mean is worth half after so long without an answer.
+const MEAN_HALF_LIFE_MS: u64 = 30_000;
 /// The window of the failure rate.
 const RATE_WINDOW_MS: u64 = 30_000;
 /// Fewer endings than this in the window say nothing about a rate.
@@ -82,6 +84,7 @@ pub struct Vitals {
     probe_began_ms: AtomicU64,
     /// Running mean of the time to the head; 0 before the first.
     mean_us: AtomicU64,
+    mean_at_ms: AtomicU64,
     endings: Window,
     failures: Window,
     usage: Usage,
@@ -123,11 +126,12 @@ impl Vitals {
     }
 
     /// Notes how long the head of an answer took.
-    pub fn answered_in(&self, time_us: u64) {
-        let mean = self.mean_us.load(Ordering::Relaxed);
+    pub fn answered_in(&self, time_us: u64, now_ms: u64) {
+        let mean = self.mean_us(now_ms);
         // A slow answer counts at once, a quick one by and by: a deployment in trouble is avoided early.
         let next = if mean == 0 || time_us > mean { time_us } else { mean - (mean - time_us) / MEAN_OVER };
         self.mean_us.store(next.max(1), Ordering::Relaxed);
+        self.mean_at_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// Notes an ending; the state when it changed by it.
@@ -171,8 +175,12 @@ impl Vitals {
     }
 
     /// Running mean of the time to the head, in microseconds; 0 before the first answer.
-    pub fn mean_us(&self) -> u64 {
-        self.mean_us.load(Ordering::Relaxed)
+    ///
+    /// It fades: a deployment that nobody asks because it was slow once comes to be asked again.
+    pub fn mean_us(&self, now_ms: u64) -> u64 {
+        let age_ms = now_ms.saturating_sub(self.mean_at_ms.load(Ordering::Relaxed));
+        let halvings = u32::try_from(age_ms / MEAN_HALF_LIFE_MS).unwrap_or(u32::MAX);
+        self.mean_us.load(Ordering::Relaxed).checked_shr(halvings).unwrap_or(0)
     }
 
     /// Failures since the last success, and the status of the last one (0 for none).
@@ -285,12 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn slow_answers_count_at_once() {
+    fn slow_answers_count_at_once_and_fade() {
         let vitals = Vitals::default();
-        vitals.answered_in(1_000);
-        vitals.answered_in(9_000);
-        assert_eq!(vitals.mean_us(), 9_000);
-        vitals.answered_in(1_000);
-        assert_eq!(vitals.mean_us(), 8_000);
+        vitals.answered_in(1_000, 1);
+        vitals.answered_in(9_000, 2);
+        assert_eq!(vitals.mean_us(2), 9_000);
+        vitals.answered_in(1_000, 3);
+        assert_eq!(vitals.mean_us(3), 8_000);
+        assert_eq!((vitals.mean_us(30_002), vitals.mean_us(30_003), vitals.mean_us(90_003)), (8_000, 4_000, 1_000));
+        assert_eq!(vitals.mean_us(u64::MAX), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! families are interleaved, and one that failed to connect moves behind the others.
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -86,13 +87,44 @@ impl Host {
     }
 }
 
+/// Who is asked for the addresses of a name.
+#[async_trait]
+pub trait Resolver: Send + Sync {
+    /// The addresses of a name, the preferred first.
+    ///
+    /// # Errors
+    /// When nobody knows the name, or nobody answers.
+    async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The system's resolver: the hosts file and DNS, in the order that nsswitch.conf says.
+struct System;
+
+#[async_trait]
+impl Resolver for System {
+    async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((name, port)).await?.collect())
+    }
+}
+
 /// All hosts of the running process; hosts outlive a reload that still names them.
-#[derive(Default)]
 pub struct Directory {
     hosts: Mutex<HashMap<(String, u16), Arc<Host>>>,
+    resolver: Arc<dyn Resolver>,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self::new(Arc::new(System))
+    }
 }
 
 impl Directory {
+    /// A directory that asks this resolver.
+    pub fn new(resolver: Arc<dyn Resolver>) -> Self {
+        Directory { hosts: Mutex::default(), resolver }
+    }
+
     /// The host of this name and port, made when it is new.
     pub fn host(&self, name: &str, port: u16) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,15 +153,16 @@ impl Directory {
         };
         let mut lookups = tokio::task::JoinSet::new();
         for host in asked {
-            lookups.spawn(async move { resolve(&host).await });
+            let resolver = Arc::clone(&self.resolver);
+            lookups.spawn(async move { resolve(&*resolver, &host).await });
         }
         while lookups.join_next().await.is_some() {}
         if self.all_known() { refresh } else { RETRY_UNKNOWN.min(refresh) }
     }
 }
 
-async fn resolve(host: &Host) {
-    match lookup(&host.name, host.port).await {
+async fn resolve(resolver: &dyn Resolver, host: &Host) {
+    match lookup(resolver, &host.name, host.port).await {
         Ok(answer) => {
             host.accept(answer);
             host.known.send_replace(true);
@@ -141,11 +174,12 @@ async fn resolve(host: &Host) {
     }
 }
 
-async fn lookup(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let answer = tokio::time::timeout(LOOKUP_MAX, tokio::net::lookup_host((name, port)))
+async fn lookup(resolver: &dyn Resolver, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut answer = tokio::time::timeout(LOOKUP_MAX, resolver.resolve(name, port))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let addresses = interleave(answer.take(ADDRESSES_MAX).collect());
+    answer.truncate(ADDRESSES_MAX);
+    let addresses = interleave(answer);
     if addresses.is_empty() { Err(io::Error::from(io::ErrorKind::NotFound)) } else { Ok(addresses) }
 }
 
@@ -206,12 +240,98 @@ mod tests {
         assert!(directory.all_known());
     }
 
-    #[tokio::test]
-    async fn a_good_answer_is_kept_when_the_name_goes() {
-        let host = Host::new("no-such-host.invalid", 80);
-        host.accept(vec![address("10.0.0.1:80")]);
-        host.known.send_replace(true);
-        resolve(&host).await;
-        assert_eq!(host.pick(0), Some((address("10.0.0.1:80"), 1)));
+    /// What a scripted resolver says to one question.
+    enum Line {
+        Addresses(&'static [&'static str]),
+        Unknown,
+        Silence,
+    }
+
+    /// Answers one line after the other, whatever the name.
+    struct Scripted(Mutex<std::collections::VecDeque<Line>>);
+
+    impl Scripted {
+        fn directory(lines: impl IntoIterator<Item = Line>) -> Directory {
+            Directory::new(Arc::new(Scripted(Mutex::new(lines.into_iter().collect()))))
+        }
+    }
+
+    #[async_trait]
+    impl Resolver for Scripted {
+        async fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+            let line = self.0.lock().unwrap().pop_front();
+            match line.expect("the script is long enough") {
+                Line::Addresses(list) => Ok(list.iter().map(|text| address(text)).collect()),
+                Line::Unknown => Err(io::ErrorKind::NotFound.into()),
+                Line::Silence => std::future::pending().await,
+            }
+        }
+    }
+
+    fn all(host: &Host) -> Vec<String> {
+        let count = host.pick(0).map_or(0, |(_, count)| count);
+        (0..count).filter_map(|at| host.pick(at)).map(|(address, _)| address.to_string()).collect()
+    }
+
+    const EVERY: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_asked_soon_until_it_is_known_and_then_now_and_then() {
+        let directory = Scripted::directory([Line::Unknown, Line::Silence, Line::Addresses(&["10.0.0.1:80"])]);
+        let host = directory.host("up.test", 80);
+        assert_eq!(directory.refresh(EVERY).await, RETRY_UNKNOWN);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(directory.refresh(EVERY).await, RETRY_UNKNOWN);
+        assert_eq!(begun.elapsed(), LOOKUP_MAX, "a resolver that is silent is given up");
+        let waiting = tokio::spawn({
+            let host = Arc::clone(&host);
+            async move { host.wait_known(EVERY).await }
+        });
+        assert_eq!(directory.refresh(EVERY).await, EVERY);
+        assert!(waiting.await.unwrap(), "a request that waits for the first answer goes on with it");
+        assert_eq!(all(&host), ["10.0.0.1:80"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn moves_are_followed_and_a_name_that_goes_keeps_its_last_good_addresses() {
+        let directory = Scripted::directory([
+            Line::Addresses(&["[fd00::1]:80", "[fd00::2]:80", "10.0.0.1:80"]),
+            Line::Addresses(&["10.0.0.9:80"]),
+            Line::Unknown,
+            Line::Silence,
+            Line::Addresses(&[]),
+            Line::Addresses(&["10.0.0.7:80"]),
+        ]);
+        let host = directory.host("up.test", 80);
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            directory.refresh(EVERY).await;
+            seen.push(all(&host).join(" "));
+        }
+        let (first, moved) = ("[fd00::1]:80 10.0.0.1:80 [fd00::2]:80", "10.0.0.9:80");
+        assert_eq!(seen, [first, moved, moved, moved, moved, "10.0.0.7:80"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_bounded_and_the_same_answer_keeps_the_dead_address_behind() {
+        let many: &'static [&'static str] = &["10.0.0.1:80", "10.0.0.2:80"];
+        let directory = Scripted::directory([Line::Addresses(many), Line::Addresses(many)]);
+        let host = directory.host("up.test", 80);
+        directory.refresh(EVERY).await;
+        host.failed(address("10.0.0.1:80"));
+        directory.refresh(EVERY).await;
+        assert_eq!(all(&host), ["10.0.0.2:80", "10.0.0.1:80"]);
+        let long: Vec<SocketAddr> = (0..100).map(|n| address(&format!("10.0.1.{n}:80"))).collect();
+        struct Long(Vec<SocketAddr>);
+        #[async_trait]
+        impl Resolver for Long {
+            async fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+                Ok(self.0.clone())
+            }
+        }
+        let directory = Directory::new(Arc::new(Long(long)));
+        let host = directory.host("up.test", 80);
+        directory.refresh(EVERY).await;
+        assert_eq!(host.pick(0).map(|(_, count)| count), Some(ADDRESSES_MAX));
     }
 }

@@ -18,6 +18,7 @@ mod head;
 mod health;
 mod hedging;
 mod limits;
+mod names;
 mod odd_upstreams;
 mod reload;
 mod retries;

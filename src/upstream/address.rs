@@ -71,7 +71,7 @@ impl Host {
 
     /// Whether any address is known.
     pub fn is_known(&self) -> bool {
-        *self.known.borrow()
+        !self.addresses.load().is_empty()
     }
 
     fn is_literal(&self) -> bool {

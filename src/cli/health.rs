@@ -1,6 +1,6 @@
 //! `nanogate health`: one question to a running gateway, for images without a shell or curl.
 
-use super::{FAILED, HealthArgs, INVALID, OK};
+use super::{FAILED, HealthArgs, INVALID, OK, complain, say};
 use crate::config::Environment;
 use crate::server::control;
 use std::io::{Read, Write};
@@ -19,20 +19,20 @@ pub fn run(args: &HealthArgs) -> u8 {
         format!("http://127.0.0.1:{port}/health/readiness")
     });
     let Some((authority, path)) = split(&url) else {
-        eprintln!("`{url}` is not an http:// address");
+        complain(format_args!("`{url}` is not an http:// address"));
         return INVALID;
     };
     match ask(authority, path) {
         Ok(status) if (200..300).contains(&status) => {
-            println!("{url}: {status}");
+            say(format_args!("{url}: {status}"));
             OK
         }
         Ok(status) => {
-            println!("{url}: {status}");
+            say(format_args!("{url}: {status}"));
             FAILED
         }
         Err(cause) => {
-            println!("{url}: {cause}");
+            say(format_args!("{url}: {cause}"));
             FAILED
         }
     }

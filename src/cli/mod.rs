@@ -11,6 +11,8 @@ mod supervise;
 
 use crate::config::support;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::fmt::Display;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -182,9 +184,20 @@ fn warn_of_foreign(matches: &ArgMatches) {
         let given = |matches: &ArgMatches| matches.value_source(row.key).is_some();
         if given(matches) || serve.is_some_and(given) {
             let (support::Status::Unsupported(words) | support::Status::Unused(words)) = row.status else { continue };
-            eprintln!("warning: --{} does nothing here: {words}", row.key);
+            complain(format_args!("warning: --{} does nothing here: {words}", row.key));
         }
     }
+}
+
+/// Writes a line to standard error. A full disk or a closed pipe behind it changes nothing: `eprintln!` would panic, and a
+/// generation that cannot get rid of a warning would not start.
+fn complain(words: impl Display) {
+    let _ = std::io::stderr().write_all(format!("{words}\n").as_bytes());
+}
+
+/// Writes a line to standard output, in the same way: what a command came to is told by its exit code too.
+fn say(words: impl Display) {
+    let _ = std::io::stdout().write_all(format!("{words}\n").as_bytes());
 }
 
 /// Runs the command the process was started with.

@@ -1,6 +1,6 @@
 //! `nanogate reload`: the running gateway reads its file again; this command waits and says what came of it.
 
-use super::{CommandArgs, FAILED, OK, UpgradeArgs};
+use super::{CommandArgs, FAILED, OK, UpgradeArgs, complain, say};
 use crate::server::control::{self, Role};
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ pub fn upgrade(args: &UpgradeArgs) -> u8 {
 fn command(role: Role, port: Option<u16>, word: &str) -> u8 {
     match control::command(role, port, word, PATIENCE) {
         Ok(reply) => {
-            println!("{}", reply.text);
+            say(reply.text);
             if reply.done { OK } else { FAILED }
         }
         Err(words) => {
-            eprintln!("{words}");
+            complain(words);
             FAILED
         }
     }

@@ -1,6 +1,6 @@
 //! `nanogate serve`: read the configuration, say what is wrong with it, and serve.
 
-use super::{FAILED, INVALID, OK, ServeArgs};
+use super::{FAILED, INVALID, OK, ServeArgs, complain};
 use crate::config::{self, Config, Environment, Strictness};
 use crate::server::{self, Options};
 use crate::telemetry::logging;
@@ -19,18 +19,18 @@ pub fn run(args: &ServeArgs) -> u8 {
     let environment = Environment::of_process();
     install_log(args, &environment);
     let Some(path) = config_path(args.config.as_deref(), &environment) else {
-        eprintln!("no configuration file: use --config FILE, or set CONFIG_FILE_PATH");
+        complain("no configuration file: use --config FILE, or set CONFIG_FILE_PATH");
         return INVALID;
     };
     let (config, report) = config::load(&path, &environment, Strictness::Serve);
     if !report.faults.is_empty() {
-        eprint!("{report}");
+        complain(report.to_string().trim_end());
     }
     let Some(config) = config else { return INVALID };
     match options(args, &environment, &config) {
         Ok(options) => serve(config, &options),
         Err(words) => {
-            eprintln!("{words}");
+            complain(words);
             INVALID
         }
     }

@@ -1,7 +1,7 @@
 //! `nanogate supervise`: the flags of `serve`, under a supervisor that owns the port.
 
 use super::serve::{config_path, install_log, options};
-use super::{FAILED, INVALID, SuperviseArgs};
+use super::{FAILED, INVALID, SuperviseArgs, complain};
 use crate::config::{self, Environment, Strictness};
 use crate::server::supervisor::{Supervision, supervise};
 use clap::FromArgMatches;
@@ -11,23 +11,23 @@ pub fn run(args: &SuperviseArgs) -> u8 {
     let environment = Environment::of_process();
     install_log(&args.serve, &environment);
     let Some(path) = config_path(args.serve.config.as_deref(), &environment) else {
-        eprintln!("no configuration file: use --config FILE, or set CONFIG_FILE_PATH");
+        complain("no configuration file: use --config FILE, or set CONFIG_FILE_PATH");
         return INVALID;
     };
     let (config, report) = config::load(&path, &environment, Strictness::Serve);
     let Some(config) = config else {
-        eprint!("{report}");
+        complain(report.to_string().trim_end());
         return INVALID;
     };
     let options = match options(&args.serve, &environment, &config) {
         Ok(options) => options,
         Err(words) => {
-            eprintln!("{words}");
+            complain(words);
             return INVALID;
         }
     };
     let Ok(program) = std::env::current_exe() else {
-        eprintln!("the binary's own path is not known");
+        complain("the binary's own path is not known");
         return FAILED;
     };
     supervise(Supervision {

@@ -6,6 +6,7 @@ use crate::config::{self, Environment, Strictness};
 use crate::server::supervisor::{Supervision, supervise};
 use clap::FromArgMatches;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 pub fn run(args: &SuperviseArgs) -> u8 {
     let environment = Environment::of_process();
@@ -35,8 +36,16 @@ pub fn run(args: &SuperviseArgs) -> u8 {
         arguments: arguments(std::env::args_os()),
         listen: [Some(options.listen), options.admin].into_iter().flatten().collect(),
         reuse_port: args.reuse_port,
+        places: places(&environment),
         check,
     })
+}
+
+/// Where hand-over sockets may go: /dev/shm first, which is writable in a container whose root is not and takes a socket even when
+/// it is full of bytes.
+fn places(environment: &Environment) -> Vec<PathBuf> {
+    let own = environment.filled("TMPDIR");
+    [Some("/dev/shm"), own, Some("/tmp"), Some("/run")].into_iter().flatten().map(PathBuf::from).collect()
 }
 
 /// What was typed behind `supervise`, for `serve`.

@@ -26,5 +26,6 @@ mod streams;
 mod support;
 mod traffic;
 mod upgrade;
+mod upgrade_faults;
 mod upload;
 mod upstream;

@@ -4,7 +4,7 @@ use super::sockets::{Folder, Sockets};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Start<'a> {
     pub arguments: &'a [OsString],
     /// What is handed over.
     pub sockets: &'a Arc<Sockets>,
+    /// Where the hand-over may happen.
+    pub places: &'a [PathBuf],
 }
 
 /// The way from a spawned process to a serving one.
@@ -59,7 +61,7 @@ impl Start<'_> {
     /// # Errors
     /// A sentence.
     pub fn spawn(&self) -> Result<(Pid, Ready), String> {
-        let folder = Folder::make()?;
+        let folder = Folder::make(self.places)?;
         let spawned = Command::new(self.program)
             .arg("serve")
             .args(self.arguments)
@@ -80,23 +82,26 @@ impl Ready {
     pub async fn wait(mut self) -> Started {
         let (socket, sockets) = (self.folder.socket(), Arc::clone(&self.sockets));
         let output = self.output.take();
-        let handing = tokio::task::spawn_blocking(move || hand_over(&socket, &sockets));
+        tokio::task::spawn_blocking(move || hand_over(&socket, &sockets));
         let listening = tokio::task::spawn_blocking(move || says_ready(output));
         let failure = match tokio::time::timeout(READY_MAX, listening).await {
             Ok(Ok(true)) => None,
             Ok(_) => Some("it ended before it was ready; its own lines in the log say why".to_owned()),
             Err(_) => Some(format!("it was not ready after {} s", READY_MAX.as_secs())),
         };
-        handing.abort();
         let child = Child { pid: self.pid, since: Instant::now(), _leash: self.leash.take() };
         Started { child, failure }
     }
 }
 
-/// Pingora's sender sleeps a second when the receiver is not there yet, so its socket is waited for first.
+/// Pingora's sender sleeps a second when the receiver is not there yet, so its socket is waited for first; no longer than its
+/// folder exists, which goes when the child has.
 fn hand_over(socket: &Path, sockets: &Sockets) {
     let begun = Instant::now();
-    while !socket.exists() && begun.elapsed() < READY_MAX {
+    while !socket.exists() {
+        if begun.elapsed() > READY_MAX || !socket.parent().is_some_and(Path::exists) {
+            return;
+        }
         #[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
         std::thread::sleep(LOOK_EVERY);
     }

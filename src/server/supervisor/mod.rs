@@ -42,6 +42,8 @@ pub struct Supervision {
     pub listen: Vec<SocketAddr>,
     /// Share the addresses with another supervisor on this host (SO_REUSEPORT).
     pub reuse_port: bool,
+    /// Folders in which a hand-over may make one of its own, best first.
+    pub places: Vec<PathBuf>,
     /// Checks the configuration before a new generation starts; the text says what is wrong.
     pub check: fn(&[OsString]) -> Result<(), String>,
 }
@@ -86,7 +88,7 @@ pub fn supervise(supervision: Supervision) -> u8 {
             return 1;
         }
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let (events, received) = unbounded_channel();
         let supervisor = Supervisor {
             supervision,
@@ -102,7 +104,10 @@ pub fn supervise(supervision: Supervision) -> u8 {
             exit_code: None,
         };
         supervisor.run(received).await
-    })
+    });
+    // A hand-over that waits for a child that has gone is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 impl Supervisor {
@@ -195,6 +200,7 @@ impl Supervisor {
             program: &self.supervision.program,
             arguments: &self.supervision.arguments,
             sockets: &self.sockets,
+            places: &self.supervision.places,
         };
         match start.spawn() {
             Ok((pid, ready)) => {
@@ -208,6 +214,9 @@ impl Supervisor {
             Err(why) => {
                 log::error!("{why}");
                 reply(caller, false, why);
+                if self.serving.is_none() && self.crashes == 0 {
+                    self.exit_code = Some(1);
+                }
                 self.try_again();
             }
         }

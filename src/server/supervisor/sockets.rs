@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 /// The kernel cuts this to its own maximum (net.core.somaxconn).
@@ -56,22 +57,32 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes it in /dev/shm, which is writable in a container whose root is not, or else where one can. It must be new: one that
-    /// was there before may belong to somebody who would like to have our sockets.
+    /// Makes it in the first of these places in which a socket can be made too. It must be new: one that was there before may
+    /// belong to somebody who would like to have our sockets.
     ///
     /// # Errors
-    /// A sentence when no place can be written.
-    pub fn make() -> Result<Self, String> {
-        let mut last = String::new();
-        for place in ["/dev/shm", "/tmp", "/run"] {
+    /// A sentence with what is wrong with each place.
+    pub fn make(places: &[PathBuf]) -> Result<Self, String> {
+        let mut faults = Vec::new();
+        for place in places {
             let name = format!("nanogate-{}-{:08x}", std::process::id(), fastrand::u32(..));
-            let folder = PathBuf::from(place).join(name);
-            match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-                Ok(()) => return Ok(Folder(folder)),
-                Err(cause) => last = format!("{}: {cause}", folder.display()),
+            match Folder::new(place.join(name)) {
+                Ok(folder) => return Ok(folder),
+                Err(cause) => faults.push(format!("{}: {cause}", place.display())),
             }
         }
-        Err(format!("no folder for the hand-over socket can be made: {last}"))
+        let faults = faults.join("; ");
+        Err(format!("no folder for the hand-over socket can be made ({faults}); set TMPDIR to one that can be written"))
+    }
+
+    /// Pingora panics in the child when the socket cannot be bound (the last inode went to the folder, or the path is too long for
+    /// a socket), so one is bound here first.
+    fn new(path: PathBuf) -> io::Result<Self> {
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let folder = Folder(path);
+        UnixListener::bind(folder.socket())?;
+        std::fs::remove_file(folder.socket())?;
+        Ok(folder)
     }
 
     /// Where the one socket in it goes.

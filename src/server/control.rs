@@ -123,7 +123,8 @@ pub fn serving_port() -> Option<u16> {
     }
 }
 
-/// Names in the kernel's list: those of our own PID namespace, or, when it has none, those of others.
+/// Names in the kernel's list: those of our own PID namespace, or, when it has none and a port says which is meant, those of
+/// others. Without a port a container on the host's network would reload its neighbour, and call itself healthy when that is.
 fn find(listing: &str, role: Role, port: Option<u16>, namespace: &str) -> Vec<String> {
     let prefix = match port {
         Some(port) => format!("@nanogate/{}/{port}/", role.word()),
@@ -135,7 +136,7 @@ fn find(listing: &str, role: Role, port: Option<u16>, namespace: &str) -> Vec<St
     names.sort();
     names.dedup();
     let is_own = |name: &String| name.split('/').nth(3) == Some(namespace);
-    if names.iter().any(is_own) {
+    if port.is_none() || names.iter().any(is_own) {
         names.retain(is_own);
     }
     names
@@ -172,11 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn the_own_namespace_comes_before_others() {
+    fn other_namespaces_are_reached_by_port_only() {
         let listing = "0 1 @nanogate/supervise/4000/11/1\n0 2 @nanogate/supervise/4000/22/1\n";
-        let find = |namespace| find(listing, Role::Supervise, None, namespace);
-        assert_eq!(find("22"), ["nanogate/supervise/4000/22/1"]);
-        assert_eq!(find("33").len(), 2);
+        let find = |port, namespace| find(listing, Role::Supervise, port, namespace);
+        for port in [None, Some(4000)] {
+            assert_eq!(find(port, "22"), ["nanogate/supervise/4000/22/1"]);
+        }
+        assert!(find(None, "33").is_empty());
+        assert_eq!(find(Some(4000), "33").len(), 2);
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ mod limits;
 mod names;
 mod odd_upstreams;
 mod reload;
+mod resilience;
 mod retries;
 mod streams;
 mod support;

@@ -55,6 +55,8 @@ pub struct GatewaySettings {
     pub ttft_timeout_ms: Option<u64>,
     /// `hedge_after`: silence after which a second deployment is asked beside the first. Default none.
     pub hedge_after_ms: Option<u64>,
+    /// `retry_budget`: retries and hedges, as a share of the requests; ten a second are free. Default 0.2.
+    pub retry_budget: f64,
     /// `max_parallel_requests`: calls to all providers together under way at once. Default none.
     pub max_parallel_requests: Option<u32>,
     /// `requests_per_second`: calls to all providers together in any second. Default none.
@@ -100,6 +102,7 @@ impl Default for GatewaySettings {
             watch: false,
             ttft_timeout_ms: None,
             hedge_after_ms: None,
+            retry_budget: 0.2,
             max_parallel_requests: None,
             requests_per_second: None,
             rpm: None,

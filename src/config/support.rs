@@ -803,6 +803,7 @@ static ROWS: &[Row] = &[
     row(Gateway, "watch", Honoured("true or false")),
     row(Gateway, "ttft_timeout", Honoured("seconds, 0 is off")),
     row(Gateway, "hedge_after", Honoured("seconds, 0 is off")),
+    row(Gateway, "retry_budget", Honoured("share of the requests, 0 to 10")),
     row(Gateway, "max_parallel_requests", Honoured("whole number")),
     row(Gateway, "requests_per_second", Honoured("whole number")),
     row(Gateway, "rpm", Honoured("whole number")),

@@ -135,7 +135,7 @@ fn prepare(session: &Session, ctx: &mut Ctx, shape: Shape, body: Body, doc: Byte
     } else {
         ctx.snapshot.fallbacks(&resolved.group.name, &wished)
     };
-    ctx.live.budget.deposit();
+    ctx.live.budget.deposit(ctx.live.now_ms());
     ctx.plan = Some(Plan::new(resolved, retries.min(RETRIES_MAX), fallbacks));
     ctx.cell.seal(ask.doc.clone());
     ctx.ask = Some(Arc::new(ask));

@@ -55,6 +55,8 @@ pub struct Ctx {
     pub attempts: String,
     /// What became of a second attempt beside a first: `won`, `lost`, `failed`, or empty; hedge.
     pub hedge: &'static str,
+    /// A retry has been paid for and not been made yet; recover.
+    pub paid: bool,
     /// How long to wait before the next try; recover.
     pub pause: Option<Duration>,
     /// Parameters that were dropped, joined by commas; forward.
@@ -101,6 +103,8 @@ pub struct Ask {
 pub struct InUse {
     vitals: Arc<Vitals>,
     live: Arc<Live>,
+    /// When it began, on the clock of all routing.
+    pub began_ms: u64,
 }
 
 impl InUse {
@@ -116,10 +120,10 @@ impl InUse {
             .and_then(|()| live.guard.try_begin(&snapshot.limits, now_ms).inspect_err(|_| vitals.usage().take_back()));
         if let Err(full) = begun {
             // If the choice took the place of a probe, the next one may have it.
-            vitals.ended(Ending::Unknown, snapshot.rest, now_ms);
+            vitals.ended(Ending::Unknown, now_ms, snapshot.rest, now_ms);
             return Err(full);
         }
-        Ok(InUse { vitals: Arc::clone(vitals), live: Arc::clone(live) })
+        Ok(InUse { vitals: Arc::clone(vitals), live: Arc::clone(live), began_ms: now_ms })
     }
 }
 
@@ -201,6 +205,7 @@ impl Ctx {
             attempt: None,
             attempts: String::new(),
             hedge: "",
+            paid: false,
             pause: None,
             dropped: String::new(),
             unwanted: Vec::new(),

@@ -25,6 +25,7 @@ pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mu
         settle(ctx, outcome);
     }
     hedge::call_off(ctx);
+    super::recover::refund(ctx);
     if ctx.end.is_empty() {
         ctx.end = if error.is_none() { "done" } else { "broken" };
     }
@@ -48,6 +49,7 @@ fn last_outcome(ctx: &Ctx, error: Option<&Error>) -> &'static str {
     match (attempt.verdict, error) {
         _ if ctx.end == "client_left" => "client_left",
         (Some((_, outcome)), _) => outcome,
+        (None, _) if ctx.end == "done" => "ok",
         (None, None) if attempt.status >= 400 => outcome_of_status(attempt.status),
         (None, None) if ctx.end.is_empty() => "ok",
         (None, None) => ctx.end,

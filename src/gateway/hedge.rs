@@ -117,9 +117,6 @@ impl Starter {
     /// budget is spent.
     fn start(self) -> Option<Rival> {
         let now_ms = self.live.now_ms();
-        if !self.live.budget.affords(now_ms) {
-            return self.refuse("unaffordable");
-        }
         let draw = Draw { strategy: self.snapshot.strategy, chance: fastrand::f64(), now_ms };
         let Some(place) = pick(&self.resolved.group.members, &self.snapshot.shares, &self.tried, draw) else {
             return self.refuse("no_room");
@@ -137,7 +134,9 @@ impl Starter {
         let Ok(in_use) = InUse::begin(&self.live, &self.snapshot, place, now_ms) else {
             return self.refuse("no_room");
         };
-        self.live.budget.pay();
+        if !self.live.budget.try_pay(self.snapshot.config.gateway.retry_budget, now_ms) {
+            return self.refuse("unaffordable");
+        }
         let mut attempt = Attempt::new(in_use, place, upstream_model, body.clone());
         attempt.address = peer._address.as_inet().copied();
         let (live, limit) = (Arc::clone(&self.live), self.limit);

@@ -31,6 +31,9 @@ const ERROR_BYTES_MAX: usize = 1024 * 1024;
 /// Of a stream without content no more than this is held.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
+/// How long the end of an answer may follow its end mark.
+const END_MAX: Duration = Duration::from_secs(1);
+
 /// Headers of the upstream's answer that reach the client; everything else stays here, cookies and addresses above all.
 static PASSING: &[&str] = &[
     "content-type",
@@ -233,8 +236,13 @@ fn events(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx)
     let Answer::Events(stream) = &mut ctx.answer else { return Ok(()) };
     let read = body.take().unwrap_or_default();
     let (was_within_frame, was_announcing) = (stream.is_within_frame(), stream.is_announcing());
+    let was_done = stream.is_done();
     let shown = stream.pass(read, end, &mut ctx.meter);
     let within_frame = stream.is_within_frame();
+    if stream.is_done() && !was_done {
+        // Nothing more is to come but the end itself.
+        ctx.cell.with_clock(|clock| (clock.silence, clock.comment) = (Some(END_MAX), None));
+    }
     if within_frame != was_within_frame {
         ctx.cell.with_clock(|clock| clock.within_frame = within_frame);
     }

@@ -110,7 +110,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Whether a failure of this cause would be followed by another attempt.
-pub fn would_go_on(ctx: &Ctx, cause: Cause) -> bool {
+pub fn would_go_on(ctx: &mut Ctx, cause: Cause) -> bool {
     rival_may_serve(ctx, cause) || step(ctx, cause).is_some()
 }
 
@@ -127,20 +127,36 @@ pub fn could_go_elsewhere(ctx: &Ctx) -> bool {
 }
 
 /// The cause as the plan should hear it, and the pause before the next attempt; none when this failure is the last.
-fn step(ctx: &Ctx, cause: Cause) -> Option<(Cause, Option<Duration>)> {
+///
+/// A retry is paid for when it is foreseen: the answer it stands for is thrown away then, and must not be missed when
+/// others have spent the budget in between.
+fn step(ctx: &mut Ctx, cause: Cause) -> Option<(Cause, Option<Duration>)> {
     let plan = ctx.plan.as_ref()?;
     if let Next::Retry { elsewhere } = plan.peek(cause) {
         let asked = ctx.attempt.as_ref().and_then(|attempt| attempt.retry_after);
         let least = Duration::from_millis(ctx.snapshot.config.settings.retry_after_ms.unwrap_or(0));
         let pause = if elsewhere { Duration::ZERO } else { asked.unwrap_or_else(|| own_pause(ctx)).max(least) };
-        let affordable = ctx.live.budget.affords(ctx.live.now_ms());
-        if pause <= RETRY_AFTER_MAX && fits(ctx, pause) && affordable {
+        if pause <= RETRY_AFTER_MAX && fits(ctx, pause) && pay(ctx) {
             return Some((cause, Some(pause).filter(|pause| !pause.is_zero())));
         }
     }
     // Where the same again is no use, another group may serve at once.
+    let plan = ctx.plan.as_ref()?;
     let cause = if cause == Cause::Passing { Cause::Refused } else { cause };
     (plan.peek(cause) == Next::Fallback && fits(ctx, Duration::ZERO)).then_some((cause, None))
+}
+
+fn pay(ctx: &mut Ctx) -> bool {
+    let share = ctx.snapshot.config.gateway.retry_budget;
+    ctx.paid = ctx.paid || ctx.live.budget.try_pay(share, ctx.live.now_ms());
+    ctx.paid
+}
+
+/// Gives back what was paid for a retry that is not made after all.
+pub fn refund(ctx: &mut Ctx) {
+    if std::mem::take(&mut ctx.paid) {
+        ctx.live.budget.refund();
+    }
 }
 
 /// Whether the client would still be there after the pause, by its own word.
@@ -246,13 +262,16 @@ pub fn failed(ctx: &mut Ctx, mut error: Box<Error>, reused: bool, answered: bool
     if *error.etype() == OVERTAKEN {
         return hedge::overtaken(ctx, error);
     }
-    let stale = error.retry == RetryType::ReusedOnly && reused;
+    // The pool handed out a connection that the upstream had just closed, or that it ends by GOAWAY or REFUSED_STREAM
+    // without having looked at the request (RFC 9113, section 8.7; Pingora marks those alone for retry).
+    let unseen = *error.etype() == ErrorType::H2Error && error.retry == RetryType::Decided(true);
+    let stale = unseen || (error.retry == RetryType::ReusedOnly && reused);
     error.set_retry(false);
     if answered || *error.etype() == DECIDED || *error.etype() == ENDED_HERE {
         return error;
     }
     if let Some(attempt) = ctx.attempt.as_mut().filter(|attempt| stale && attempt.stale < STALE_MAX) {
-        // The pool handed out a connection that the upstream had just closed: no failure of anybody's.
+        // No failure of anybody's.
         attempt.stale += 1;
         error.set_retry(true);
         return error;
@@ -271,11 +290,12 @@ pub fn failed(ctx: &mut Ctx, mut error: Box<Error>, reused: bool, answered: bool
     } else if let Some((cause, pause)) = step(ctx, reading.cause) {
         settle(ctx, reading.outcome);
         if let Some(Next::Retry { .. }) = ctx.plan.as_mut().map(|plan| plan.advance(cause)) {
-            ctx.live.budget.pay();
+            ctx.paid = false;
         }
         next_attempt(ctx, pause);
         error.set_retry(true);
     }
+    refund(ctx);
     error
 }
 
@@ -307,7 +327,12 @@ pub fn settle(ctx: &mut Ctx, outcome: &'static str) {
     let labels = metrics::Attempt { group: deployment.group.clone(), deployment: deployment.id.clone(), outcome };
     ctx.live.metrics.attempts.get_or_create(&labels).inc();
     let place = metrics::Place { group: deployment.group.clone(), deployment: deployment.id.clone() };
-    let changed = deployment.vitals.ended(ending(attempt, outcome), ctx.snapshot.rest, ctx.live.now_ms());
+    let changed = deployment.vitals.ended(
+        ending(attempt, outcome),
+        attempt.in_use.began_ms,
+        ctx.snapshot.rest,
+        ctx.live.now_ms(),
+    );
     if let Some(state) = changed {
         ctx.live.metrics.resting.get_or_create(&place).set(i64::from(state != State::Closed));
     }
@@ -377,6 +402,13 @@ async fn break_off(
     ctx: &mut Ctx,
     reading: &Reading,
 ) -> pingora_error::Result<()> {
+    if let Answer::Events(stream) = &ctx.answer
+        && stream.is_over()
+    {
+        // Everything had been said; only the connection ended badly, or not at all.
+        ctx.end = "done";
+        return answer::last_words(session, ctx, Bytes::new()).await;
+    }
     ctx.end = match reading.outcome {
         "timeout_silence" => "upstream_stalled",
         "timeout_ttft" => "timeout_ttft",
@@ -391,10 +423,6 @@ async fn break_off(
         _ => "the connection to the upstream broke in the middle of its answer",
     };
     let Answer::Events(stream) = &ctx.answer else { return Ok(()) };
-    if stream.is_over() {
-        // Everything had been said; only the connection ended badly.
-        return answer::last_words(session, ctx, Bytes::new()).await;
-    }
     let words = stream.broken(words);
     answer::last_words(session, ctx, words).await
 }

@@ -120,6 +120,11 @@ impl Stream {
         self.announced_bytes
     }
 
+    /// Whether its end mark came: `[DONE]`, or the dialect's last event.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
     /// Whether the client has the beginning of a frame and not its end: nothing else may be said now.
     pub fn is_within_frame(&self) -> bool {
         self.within_frame

@@ -176,7 +176,7 @@ mod tests {
 
     fn rest(share: &Share, now_ms: u64) {
         let failed = Ending::Failed { status: 503, certain: true, retry_after_ms: None };
-        share.vitals.ended(failed, Policy { failures_max: 1, rest_ms: 1_000 }, now_ms);
+        share.vitals.ended(failed, now_ms, Policy { failures_max: 1, rest_ms: 1_000 }, now_ms);
     }
 
     #[test]

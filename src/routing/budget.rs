@@ -1,58 +1,44 @@
 //! The retry budget: retries are a share of live traffic, so that an outage is not multiplied.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use super::window::Window;
 
-/// What one retry costs, so that shares are whole numbers.
-const RETRY: i64 = 1_000;
-/// What each request brings: one retry for five requests.
-const BROUGHT: i64 = 200;
-/// What each second brings, whatever the traffic: a quiet gateway may retry too.
-const BROUGHT_PER_SECOND: i64 = 10 * RETRY;
-/// The most that can be saved up.
-const SAVED_MAX: i64 = 100 * RETRY;
+/// The traffic and the retries that are set against each other. Long enough that requests which all run into one
+/// time-out, and fail within the same moment, are paid for by the traffic that went well meanwhile.
+const WINDOW_MS: u64 = 10_000;
+/// What each window brings whatever the traffic: a quiet gateway may retry too. Ten a second.
+const FLOOR: u64 = 100;
+
+/// The share of the traffic that retries may be when nothing else is said.
+pub const SHARE_DEFAULT: f64 = 0.2;
 
 /// The budget of one process. Knows no clock: every call is told the time, in milliseconds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Budget {
-    saved: AtomicI64,
-    looked_ms: AtomicU64,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Budget { saved: AtomicI64::new(BROUGHT_PER_SECOND), looked_ms: AtomicU64::new(0) }
-    }
+    requests: Window,
+    retries: Window,
 }
 
 impl Budget {
     /// A request came in.
-    pub fn deposit(&self) {
-        if self.saved.load(Ordering::Relaxed) < SAVED_MAX {
-            self.saved.fetch_add(BROUGHT, Ordering::Relaxed);
+    pub fn deposit(&self, now_ms: u64) {
+        self.requests.add(1, WINDOW_MS, now_ms);
+    }
+
+    /// Pays for a retry, if retries are not more than `share` of the traffic yet; false when it must not be made.
+    pub fn try_pay(&self, share: f64, now_ms: u64) -> bool {
+        // First counted and then looked at: two that pay together cannot both take the last one.
+        self.retries.add(1, WINDOW_MS, now_ms);
+        let brought = (self.requests.count(WINDOW_MS, now_ms) as f64 * share) as u64;
+        let paid = self.retries.count(WINDOW_MS, now_ms) <= FLOOR + brought;
+        if !paid {
+            self.refund();
         }
+        paid
     }
 
-    /// Whether a retry would be paid for.
-    pub fn affords(&self, now_ms: u64) -> bool {
-        self.top_up(now_ms);
-        self.saved.load(Ordering::Relaxed) >= RETRY
-    }
-
-    /// Pays for a retry.
-    pub fn pay(&self) {
-        self.saved.fetch_sub(RETRY, Ordering::Relaxed);
-    }
-
-    fn top_up(&self, now_ms: u64) {
-        let looked = self.looked_ms.load(Ordering::Relaxed);
-        let passed = i64::try_from(now_ms.saturating_sub(looked)).unwrap_or(i64::MAX).min(10_000);
-        let mine =
-            self.looked_ms.compare_exchange(looked, now_ms.max(looked), Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if passed > 0 && mine {
-            let room = SAVED_MAX - self.saved.load(Ordering::Relaxed);
-            let brought = passed * BROUGHT_PER_SECOND / 1_000;
-            self.saved.fetch_add(brought.clamp(0, room.max(0)), Ordering::Relaxed);
-        }
+    /// Gives back what was paid for a retry that is not made.
+    pub fn refund(&self) {
+        self.retries.take_back(1);
     }
 }
 
@@ -65,28 +51,32 @@ mod tests {
         let budget = Budget::default();
         let mut retries = 0;
         for request in 0..10_000_u64 {
-            budget.deposit();
             // 500 requests a second, every one of them fails twice.
-            for _ in 0..2 {
-                if budget.affords(request * 2) {
-                    budget.pay();
-                    retries += 1;
-                }
-            }
+            budget.deposit(request * 2);
+            retries += (0..2).filter(|_| budget.try_pay(SHARE_DEFAULT, request * 2)).count();
         }
-        let floor = 20 * 10 + 10;
-        assert!((2_000..=2_000 + floor + 100).contains(&retries), "{retries}");
+        let floor = 20 * 10;
+        assert!((2_000..=2_000 + floor + 150).contains(&retries), "{retries}");
     }
 
     #[test]
-    fn a_quiet_gateway_may_retry_and_savings_are_bounded() {
+    fn one_time_out_of_a_third_of_the_traffic_is_paid_for() {
         let budget = Budget::default();
-        for _ in 0..10 {
-            assert!(budget.affords(0));
-            budget.pay();
-        }
-        assert!(!budget.affords(0) && budget.affords(100));
-        (0..100_000).for_each(|_| budget.deposit());
-        assert!(budget.saved.load(Ordering::Relaxed) <= SAVED_MAX + BROUGHT);
+        (0..1_500_u64).for_each(|request| budget.deposit(request * 2));
+        assert!((0..400).all(|_| budget.try_pay(SHARE_DEFAULT, 3_000)));
+        assert!(!budget.try_pay(SHARE_DEFAULT, 3_000));
+    }
+
+    #[test]
+    fn a_quiet_gateway_may_retry_and_a_refund_is_spent_again() {
+        let budget = Budget::default();
+        assert!((0..FLOOR).all(|_| budget.try_pay(SHARE_DEFAULT, 1)));
+        assert!(!budget.try_pay(SHARE_DEFAULT, 1));
+        budget.refund();
+        assert!(budget.try_pay(SHARE_DEFAULT, 1) && !budget.try_pay(SHARE_DEFAULT, 1));
+        assert!(budget.try_pay(SHARE_DEFAULT, 30_000));
+        let none = Budget::default();
+        (0..1_000).for_each(|_| none.deposit(1));
+        assert_eq!((0..1_000).filter(|_| none.try_pay(0.0, 1)).count(), FLOOR as usize);
     }
 }

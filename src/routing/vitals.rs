@@ -81,6 +81,7 @@ pub struct Vitals {
     last_failure_status: AtomicU32,
     /// 0: closed.
     resting_until_ms: AtomicU64,
+    rest_began_ms: AtomicU64,
     probe_began_ms: AtomicU64,
     /// Running mean of the time to the head; 0 before the first.
     mean_us: AtomicU64,
@@ -134,14 +135,22 @@ impl Vitals {
         self.mean_at_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    /// Notes an ending; the state when it changed by it.
-    pub fn ended(&self, ending: Ending, policy: Policy, now_ms: u64) -> Option<State> {
+    /// Notes the ending of an attempt that began at `began_ms`; the state when it changed by it.
+    ///
+    /// What began before a rest says nothing about the time after it: many requests may be running on a deployment when
+    /// it fails, and a long stream may end well after it did.
+    pub fn ended(&self, ending: Ending, began_ms: u64, policy: Policy, now_ms: u64) -> Option<State> {
+        let until = self.resting_until_ms.load(Ordering::Acquire);
+        let before_rest = until != 0 && began_ms <= self.rest_began_ms.load(Ordering::Relaxed);
         match ending {
             Ending::Unknown => {
                 // A probe that learned nothing makes room for the next.
-                self.probe_began_ms.store(0, Ordering::Relaxed);
+                if !before_rest {
+                    self.probe_began_ms.store(0, Ordering::Relaxed);
+                }
                 None
             }
+            Ending::Good if before_rest => None,
             Ending::Good => {
                 self.failures_in_row.store(0, Ordering::Relaxed);
                 self.rests_in_row.store(0, Ordering::Relaxed);
@@ -152,7 +161,13 @@ impl Vitals {
             Ending::Failed { status, certain, retry_after_ms } => {
                 self.last_failure_status.store(u32::from(status), Ordering::Relaxed);
                 let failures = self.failures_in_row.fetch_add(1, Ordering::Relaxed) + 1;
-                let was_probe = self.resting_until_ms.load(Ordering::Relaxed) != 0;
+                let was_probe = until != 0 && began_ms >= until;
+                if until != 0 && !was_probe {
+                    if let Some(asked) = retry_after_ms {
+                        self.resting_until_ms.fetch_max(now_ms + asked.min(RETRY_AFTER_MAX_MS), Ordering::AcqRel);
+                    }
+                    return None;
+                }
                 self.endings.add(1, RATE_WINDOW_MS, now_ms);
                 self.failures.add(1, RATE_WINDOW_MS, now_ms);
                 let in_row = failures >= policy.failures_max;
@@ -170,6 +185,7 @@ impl Vitals {
         // What it did before its rest is atoned for; its probe decides.
         self.endings.clear();
         self.failures.clear();
+        self.rest_began_ms.store(now_ms, Ordering::Relaxed);
         self.resting_until_ms.store((now_ms + pause).max(1), Ordering::Release);
         State::Resting
     }
@@ -211,14 +227,14 @@ mod tests {
     #[test]
     fn failures_in_a_row_rest_and_a_good_probe_closes() {
         let vitals = Vitals::default();
-        assert_eq!(vitals.ended(FAILED, POLICY, 1), None);
-        assert_eq!(vitals.ended(FAILED, POLICY, 2), None);
-        assert_eq!(vitals.ended(FAILED, POLICY, 3), Some(State::Resting));
+        assert_eq!(vitals.ended(FAILED, 1, POLICY, 1), None);
+        assert_eq!(vitals.ended(FAILED, 2, POLICY, 2), None);
+        assert_eq!(vitals.ended(FAILED, 3, POLICY, 3), Some(State::Resting));
         assert!(!vitals.take_usable(5_002) && vitals.state(5_002) == State::Resting);
         assert!(vitals.take_usable(5_003), "the rest is over");
         assert!(!vitals.take_usable(5_004) && !vitals.is_usable(5_004), "one probe at a time");
         assert_eq!(vitals.state(5_004), State::Probing);
-        assert_eq!(vitals.ended(Ending::Good, POLICY, 5_010), Some(State::Closed));
+        assert_eq!(vitals.ended(Ending::Good, 5_010, POLICY, 5_010), Some(State::Closed));
         assert!(vitals.take_usable(5_011) && vitals.take_usable(5_011));
     }
 
@@ -227,12 +243,12 @@ mod tests {
         let vitals = Vitals::default();
         let mut now = 0;
         for _ in 0..3 {
-            vitals.ended(FAILED, POLICY, now);
+            vitals.ended(FAILED, now, POLICY, now);
         }
         for doubling in [2, 4, 8, 16, 32, 32] {
             now += 5_000 * 40;
             assert!(vitals.take_usable(now));
-            assert_eq!(vitals.ended(FAILED, POLICY, now), Some(State::Resting));
+            assert_eq!(vitals.ended(FAILED, now, POLICY, now), Some(State::Resting));
             assert!(!vitals.is_usable(now + 5_000 * doubling - 1));
             assert!(vitals.is_usable(now + 5_000 * doubling));
         }
@@ -242,23 +258,41 @@ mod tests {
     fn certain_failures_and_retry_after_rest_at_once() {
         let vitals = Vitals::default();
         let refused = Ending::Failed { status: 401, certain: true, retry_after_ms: None };
-        assert_eq!(vitals.ended(refused, POLICY, 10), Some(State::Resting));
+        assert_eq!(vitals.ended(refused, 10, POLICY, 10), Some(State::Resting));
         let vitals = Vitals::default();
         let busy = Ending::Failed { status: 429, certain: false, retry_after_ms: Some(20_000) };
-        assert_eq!(vitals.ended(busy, POLICY, 10), Some(State::Resting));
+        assert_eq!(vitals.ended(busy, 10, POLICY, 10), Some(State::Resting));
         assert!(!vitals.is_usable(20_009) && vitals.is_usable(20_010));
         let never = Policy { rest_ms: 0, ..POLICY };
-        assert_eq!(Vitals::default().ended(refused, never, 10), None);
+        assert_eq!(Vitals::default().ended(refused, 10, never, 10), None);
     }
 
     #[test]
     fn a_probe_that_learned_nothing_or_was_lost_makes_room() {
         let vitals = Vitals::default();
-        vitals.ended(Ending::Failed { status: 404, certain: true, retry_after_ms: None }, POLICY, 0);
+        vitals.ended(Ending::Failed { status: 404, certain: true, retry_after_ms: None }, 0, POLICY, 0);
         assert!(vitals.take_usable(5_000));
-        assert_eq!(vitals.ended(Ending::Unknown, POLICY, 5_100), None);
+        assert_eq!(vitals.ended(Ending::Unknown, 5_100, POLICY, 5_100), None);
         assert!(vitals.take_usable(5_101));
         assert!(!vitals.take_usable(5_102) && vitals.take_usable(5_101 + PROBE_MS));
+    }
+
+    #[test]
+    fn what_began_before_a_rest_decides_nothing_and_a_longer_wait_is_heard() {
+        let vitals = Vitals::default();
+        let refused = Ending::Failed { status: 503, certain: true, retry_after_ms: None };
+        assert_eq!(vitals.ended(refused, 1, POLICY, 100), Some(State::Resting));
+        for _ in 0..50 {
+            assert_eq!(vitals.ended(FAILED, 100, POLICY, 200), None, "it ran already");
+            assert_eq!(vitals.ended(Ending::Good, 50, POLICY, 300), None, "an old stream that ends well");
+        }
+        assert!(!vitals.is_usable(5_099) && vitals.is_usable(5_100), "one rest, not fifty");
+        let asked = Ending::Failed { status: 429, certain: false, retry_after_ms: Some(9_000) };
+        assert_eq!(vitals.ended(asked, 60, POLICY, 400), None);
+        assert!(!vitals.is_usable(9_399) && vitals.is_usable(9_400));
+        // A lone deployment is called while it rests: what it does then counts.
+        assert_eq!(vitals.ended(FAILED, 500, POLICY, 600), None);
+        assert_eq!(vitals.ended(Ending::Good, 700, POLICY, 800), Some(State::Closed));
     }
 
     #[test]
@@ -267,15 +301,15 @@ mod tests {
         let mut rested_after = None;
         for n in 0..40_u64 {
             let ending = if n % 2 == 0 { Ending::Good } else { FAILED };
-            if vitals.ended(ending, POLICY, n) == Some(State::Resting) {
+            if vitals.ended(ending, n, POLICY, n) == Some(State::Resting) {
                 rested_after = Some(n + 1);
                 break;
             }
         }
         assert_eq!(rested_after, Some(RATE_ENDINGS_MIN));
         assert_eq!(vitals.resting_ms(9), Some(5_000));
-        vitals.ended(Ending::Good, POLICY, 6_000);
-        assert_eq!(vitals.ended(FAILED, POLICY, 6_001), None, "the rate begins anew");
+        vitals.ended(Ending::Good, 6_000, POLICY, 6_000);
+        assert_eq!(vitals.ended(FAILED, 6_001, POLICY, 6_001), None, "the rate begins anew");
     }
 
     #[test]
@@ -283,12 +317,12 @@ mod tests {
         let vitals = Vitals::default();
         for n in 0..300 {
             let ending = if n % 3 == 0 { FAILED } else { Ending::Good };
-            assert_eq!(vitals.ended(ending, POLICY, n), None);
+            assert_eq!(vitals.ended(ending, n, POLICY, n), None);
         }
         for n in 0..4 {
             let now_ms = 1_000_000 + n * RATE_WINDOW_MS;
-            assert_eq!(vitals.ended(Ending::Good, POLICY, now_ms), None);
-            assert_eq!(vitals.ended(FAILED, POLICY, now_ms), None);
+            assert_eq!(vitals.ended(Ending::Good, now_ms, POLICY, now_ms), None);
+            assert_eq!(vitals.ended(FAILED, now_ms, POLICY, now_ms), None);
         }
     }
 

@@ -53,6 +53,14 @@ fn durations(fields: &mut Fields<'_, '_>, to: &mut GatewaySettings) {
 }
 
 fn limits(fields: &mut Fields<'_, '_>, to: &mut GatewaySettings) {
+    if let Some(place) = fields.place_of("retry_budget")
+        && let Some(share) = fields.number("retry_budget")
+    {
+        match (0.0..=10.0).contains(&share) {
+            true => to.retry_budget = share,
+            false => fields.desk.error(place, "`retry_budget` must be from 0 to 10; 0.2 is a fifth of the requests"),
+        }
+    }
     to.max_parallel_requests = fields.whole("max_parallel_requests", 1..=1_000_000);
     to.requests_per_second = fields.whole("requests_per_second", 1..=100_000);
     to.rpm = fields.whole("rpm", 1..=1_000_000_000);

@@ -35,7 +35,7 @@ pub const COOLDOWN_S: u64 = 1;
 /// `timeout` of the drill, in seconds.
 pub const TIMEOUT_S: u64 = 1;
 /// A second rest is twice as long, a probe may be hanging when the deployment comes back, and a second for the rest.
-const BACK_MOST: Duration = Duration::from_secs(2 * COOLDOWN_S + TIMEOUT_S + 1);
+pub const BACK_MOST: Duration = Duration::from_secs(2 * COOLDOWN_S + TIMEOUT_S + 1);
 /// So many requests mean that it is in use and not just being tried.
 const IN_USE: usize = 10;
 /// The load goes on for a while after that.
@@ -61,16 +61,6 @@ impl Death {
         (Death::Fails, "answers 500"),
         (Death::Limits, "answers 429 without `Retry-After`"),
     ];
-
-    /// The longest until it is in use again; none where no bound holds.
-    pub fn back_most(self) -> Option<Duration> {
-        match self {
-            // Each request that was hanging when its rest began makes the rest longer, up to 32 times: a fault of
-            // routing/vitals.rs. With it gone, this is BACK_MOST as well.
-            Death::Hangs => None,
-            Death::Refuses | Death::Fails | Death::Limits => Some(BACK_MOST),
-        }
-    }
 
     fn step(self) -> Option<Step> {
         let error = json!({"error": {"message": "in a drill", "type": "t", "param": null, "code": "c"}});
@@ -119,10 +109,7 @@ async fn survives(death: Death) {
     let fault = ill.die().await;
     load.goes_on_for(DEAD).await;
     let revived = ill.revive().await;
-    let used = match death.back_most() {
-        Some(_) => ill.is_used().await,
-        None => false,
-    };
+    let used = ill.is_used().await;
     let back = used.then(|| revived.elapsed());
     load.goes_on_for(AFTERWARDS).await;
     let sent = load.end().await;
@@ -151,9 +138,7 @@ async fn survives(death: Death) {
     assert!(good >= GOOD_LEAST, "{} of {} answers are bad", bad(&settled), settled.len());
     assert!(calls > 1.0, "the fault was never felt");
     assert!(calls <= CALLS_MOST, "{calls} upstream calls for each request");
-    if let Some(most) = death.back_most() {
-        assert!(back.is_some_and(|back| back <= most), "used again only after {back:?}");
-    }
+    assert!(back.is_some_and(|back| back <= BACK_MOST), "used again only after {back:?}");
 }
 
 fn config(bases: [String; 3]) -> String {

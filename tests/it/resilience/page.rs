@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::drill::{Ask, Beside, Drill, Load};
+use super::one_dead::BACK_MOST;
 use super::{leaving, one_dead, table};
 
 const INTRODUCTION: &str = "# When upstreams misbehave\n\n\
@@ -16,7 +17,8 @@ const INTRODUCTION: &str = "# When upstreams misbehave\n\n\
     - **Pauses.** Another deployment of the same model is tried at once. The same one gets a pause first: between 0.25 and 0.5 s, then \
     between 0.5 and 1 s, and so on, or as long as its `Retry-After` asks. If it asks for more than 30 s, or for more than the client's own \
     time-out leaves, there is no retry. No pause follows the last try.\n\
-    - **Budget.** Retries are at most a fifth of the requests plus ten a second, for the whole process: when everything is down, the \
+    - **Budget.** Retries are at most a fifth of the requests plus ten a second (`retry_budget`), over ten seconds and for the whole \
+    process: when everything is down, the \
     upstreams get the load they are used to and not three times as much.\n\
     - **Cooldown.** Three failures in a row (`allowed_fails`), or failures of half of its requests, or a `Retry-After`, or a 401 to 404, put a \
     deployment to rest for five seconds (`cooldown_time`), longer each time. Meanwhile the others of its model serve. Then one live request tries it. The only one of a model is \
@@ -26,7 +28,8 @@ const INTRODUCTION: &str = "# When upstreams misbehave\n\n\
     - **Time-outs.** A connection: `connect_timeout`, 5 s. The head of the answer: `timeout`, `stream_timeout`, 600 s, for each try; or the \
     request's own `timeout`, for all tries together. Silence in the middle of an answer: `stream_idle_timeout`, 300 s. The drills set them \
     to half a second where they matter.\n\
-    - **Streams.** A stream that has begun and breaks ends in one error frame, never in a clean end. A plain answer is judged whole before \
+    - **Streams.** A stream may come from elsewhere until it has content, where another deployment or a fallback is left. After that, and \
+    where nobody is left, one that breaks ends in one error frame, never in a clean end. A plain answer is judged whole before \
     any of it goes out, so it may break anywhere and still be tried again.\n";
 
 /// The whole page.
@@ -86,9 +89,9 @@ fn under_load() -> String {
         one_dead::COOLDOWN_S,
         one_dead::TIMEOUT_S,
     );
-    for (death, words) in one_dead::Death::ALL {
+    for (_, words) in one_dead::Death::ALL {
         let (good, calls) = (one_dead::GOOD_LEAST * 100.0, one_dead::CALLS_MOST);
-        let back = death.back_most().map_or("not held".to_owned(), |most| format!("within {} s", most.as_secs()));
+        let back = format!("within {} s", BACK_MOST.as_secs());
         let _ = writeln!(text, "| {words} | at least {good:.1} % | at most {calls} | {back} |");
     }
     let _ = write!(

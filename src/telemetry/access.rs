@@ -58,13 +58,27 @@ pub struct Line<'a> {
 impl Line<'_> {
     /// `key=value` pairs; empty members are left out.
     pub fn text(&self) -> String {
-        let mut out = String::with_capacity(320);
-        let _ = write!(out, "{} {} {} {}ms", self.method, Plain(self.path), self.status, millis(self.total));
+        let mut out = String::with_capacity(512);
+        out.push_str(self.method);
+        out.push(' ');
+        push_plain(&mut out, self.path);
+        out.push(' ');
+        push_integer(&mut out, self.status.into());
+        out.push(' ');
+        push_tenths(&mut out, tenths(self.total));
+        out.push_str("ms");
         self.each(|key, value| {
-            let _ = match value {
-                Value::Text(text) => write!(out, " {key}={}", Plain(text)),
-                Value::Number(number) => write!(out, " {key}={number}"),
-            };
+            out.push(' ');
+            out.push_str(key);
+            out.push('=');
+            match value {
+                Value::Text(text) => push_plain(&mut out, text),
+                Value::Integer(number) => push_integer(&mut out, number),
+                Value::Millis(number) => push_tenths(&mut out, number),
+                Value::Decimal(number) => {
+                    let _ = write!(out, "{number}");
+                }
+            }
         });
         out
     }
@@ -75,11 +89,13 @@ impl Line<'_> {
         object.insert("method".into(), self.method.into());
         object.insert("path".into(), self.path.into());
         object.insert("status".into(), self.status.into());
-        object.insert("ms".into(), millis(self.total).into());
+        object.insert("ms".into(), (tenths(self.total) as f64 / 10.0).into());
         self.each(|key, value| {
             let value = match value {
                 Value::Text(text) => text.into(),
-                Value::Number(number) => number.into(),
+                Value::Integer(number) => number.into(),
+                Value::Millis(number) => (number as f64 / 10.0).into(),
+                Value::Decimal(number) => number.into(),
             };
             object.insert(key.into(), value);
         });
@@ -87,9 +103,9 @@ impl Line<'_> {
     }
 
     fn each(&self, mut put: impl FnMut(&str, Value<'_>)) {
-        let texts = [("end", self.end), ("id", self.request_id), ("client", self.client), ("caller", self.caller)];
+        let names = [("end", self.end), ("id", self.request_id), ("client", self.client), ("caller", self.caller)];
         let models = [("model", self.model), ("upstream_model", self.upstream_model), ("deployment", self.deployment)];
-        for (key, text) in texts.into_iter().chain(models) {
+        for (key, text) in names.into_iter().chain(models) {
             if !text.is_empty() {
                 put(key, Value::Text(text));
             }
@@ -98,17 +114,17 @@ impl Line<'_> {
             put("stream", Value::Text("true"));
         }
         let numbers = [
-            ("head_ms", self.head.map(millis)),
-            ("first_byte_ms", self.first_byte.map(millis)),
-            ("bytes_in", Some(self.bytes_in as f64)),
-            ("bytes_out", Some(self.bytes_out as f64)),
-            ("prompt_tokens", self.prompt_tokens.map(|n| n as f64)),
-            ("completion_tokens", self.completion_tokens.map(|n| n as f64)),
-            ("cost_usd", self.cost_usd),
+            ("head_ms", self.head.map(|time| Value::Millis(tenths(time)))),
+            ("first_byte_ms", self.first_byte.map(|time| Value::Millis(tenths(time)))),
+            ("bytes_in", Some(Value::Integer(self.bytes_in))),
+            ("bytes_out", Some(Value::Integer(self.bytes_out))),
+            ("prompt_tokens", self.prompt_tokens.map(Value::Integer)),
+            ("completion_tokens", self.completion_tokens.map(Value::Integer)),
+            ("cost_usd", self.cost_usd.map(Value::Decimal)),
         ];
         for (key, number) in numbers {
             if let Some(number) = number {
-                put(key, Value::Number(number));
+                put(key, number);
             }
         }
         for (key, text) in [("dropped", self.dropped), ("attempts", self.attempts)] {
@@ -121,20 +137,38 @@ impl Line<'_> {
 
 enum Value<'a> {
     Text(&'a str),
-    Number(f64),
+    Integer(u64),
+    /// Tenths of a millisecond.
+    Millis(u64),
+    Decimal(f64),
 }
 
-fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 10_000.0).round() / 10.0
+/// Tenths of a millisecond, rounded.
+fn tenths(time: Duration) -> u64 {
+    u64::try_from((time.as_micros() + 50) / 100).unwrap_or(u64::MAX)
+}
+
+// Every request writes one line of a dozen numbers: `fmt` would be a tenth of what the request costs.
+fn push_integer(out: &mut String, number: u64) {
+    out.push_str(itoa::Buffer::new().format(number));
+}
+
+fn push_tenths(out: &mut String, number: u64) {
+    push_integer(out, number / 10);
+    if !number.is_multiple_of(10) {
+        out.push('.');
+        push_integer(out, number % 10);
+    }
 }
 
 /// Text on a log line: what could break the line or be taken for another field is quoted.
-struct Plain<'a>(&'a str);
-
-impl std::fmt::Display for Plain<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '=' | '\\');
-        if self.0.contains(odd) { write!(out, "{:?}", self.0) } else { out.write_str(self.0) }
+fn push_plain(out: &mut String, text: &str) {
+    let plain = |byte: u8| byte > b' ' && byte < 0x7f && !matches!(byte, b'"' | b'=' | b'\\');
+    let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '=' | '\\');
+    if text.bytes().all(plain) || !text.contains(odd) {
+        out.push_str(text);
+    } else {
+        let _ = write!(out, "{text:?}");
     }
 }
 

@@ -1,9 +1,35 @@
 //! The process's log: `env_logger` behind the `log` facade, on standard error.
 //!
 //! `RUST_LOG` is followed as it stands; LiteLLM's `LITELLM_LOG` sets the level for the gateway's own lines. Pingora
-//! stays at warnings, since its info lines repeat what ours say.
+//! stays at warnings, since its info lines repeat what ours say. Access lines are written in batches ([`super::batch`]).
 
-use log::LevelFilter;
+use super::access;
+use super::batch::Batch;
+use log::{LevelFilter, Log, Metadata, Record};
+
+struct Logger {
+    inner: env_logger::Logger,
+    access: Batch,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.inner.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if record.target() != access::TARGET {
+            self.inner.log(record);
+        } else if self.inner.matches(record) {
+            self.access.add(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.access.flush();
+        self.inner.flush();
+    }
+}
 
 /// Installs the logger. `filter` is an env_logger filter text; none means our default level.
 ///
@@ -18,7 +44,11 @@ pub fn install(filter: Option<&str>, level: LevelFilter) {
     if let Some(filter) = filter {
         builder.parse_filters(filter);
     }
-    let _ = builder.try_init();
+    let logger = Logger { inner: builder.build(), access: Batch::new(Box::new(std::io::stderr())) };
+    let max = logger.inner.filter();
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+        log::set_max_level(max);
+    }
 }
 
 /// LiteLLM's level names (`DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`) and log's own, in any case.

@@ -5,6 +5,7 @@
 //! 0.9.1, section 7); both are limited here. Heads that cannot be read are answered in the OpenAI envelope.
 
 use super::Gateway;
+use super::clock::within;
 use super::replay::{Cell, Replay};
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
@@ -64,13 +65,13 @@ impl Front {
         };
         let read = tokio::select! {
             biased;
-            read = tokio::time::timeout(Duration::from_millis(limit), session.read_request()) => read,
+            read = within(Duration::from_millis(limit), session.read_request()) => read,
             () = self.drained(first) => return None,
         };
         match read {
-            Ok(Ok(true)) => self.check_head(session, settings.header_bytes_max).await,
-            Ok(Ok(false)) | Err(_) => None,
-            Ok(Err(cause)) => {
+            Some(Ok(true)) => self.check_head(session, settings.header_bytes_max).await,
+            Some(Ok(false)) | None => None,
+            Some(Err(cause)) => {
                 if *cause.etype() == ErrorType::InvalidHTTPHeader {
                     log::debug!("a request head cannot be read: {}", cause.etype().as_str());
                     let error = ApiError::new(&error::BAD_REQUEST, "the request head is not valid HTTP");

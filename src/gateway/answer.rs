@@ -4,21 +4,37 @@
 
 use super::accept::dialect;
 use super::ctx::Ctx;
+use super::names;
 use super::recover::{cause_of_status, outcome_of_status};
 use crate::api::error::{ApiError, UpstreamError};
 use crate::api::render;
 use crate::routing::plan::Cause;
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use pingora_error::Result;
+use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use serde_json::Value;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Up to this many bytes an unread body is thrown away to keep the connection; above, the connection closes.
 const SKIP_BYTES_MAX: u64 = 256 * 1024;
+
+/// Headers most answers have.
+const HEADERS_USUAL: usize = 16;
+
+/// The head of an answer to the client. Its names go out in lower case, as LiteLLM's do: Pingora's own builder keeps a
+/// second map for their case.
+pub type Head = http::response::Parts;
+
+/// A head without headers.
+pub fn head_of(status: StatusCode) -> Head {
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    head.status = status;
+    head.headers.reserve(HEADERS_USUAL);
+    head
+}
 
 /// An answer that needs no upstream.
 pub struct Reply {
@@ -49,7 +65,7 @@ impl Reply {
 pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: Reply) -> Result<()> {
     let mut head = base(ctx, reply.status, reply.body.len())?;
     if !reply.body.is_empty() {
-        head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     ctx.end = "local";
     send(session, ctx, head, reply.body).await
@@ -70,17 +86,18 @@ pub async fn error_with(
     let request_id = ctx.request_id.to_str().unwrap_or_default();
     let body = Bytes::from(render::body(dialect(ctx), error, request_id));
     let mut head = base(ctx, error.row.status, body.len())?;
-    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    head.insert_header("x-should-retry", if error.row.retry_helps { "true" } else { "false" })?;
-    match error.retry_after_s {
-        Some(seconds) => head.insert_header(header::RETRY_AFTER, seconds.to_string())?,
-        None if error.row.retry_helps && error.row.status >= 500 => advise(ctx, &mut head, Cause::Passing)?,
-        None => {}
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let helps = if error.row.retry_helps { "true" } else { "false" };
+    head.headers.insert(&names::SHOULD_RETRY, HeaderValue::from_static(helps));
+    if let Some(seconds) = error.retry_after_s {
+        head.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    } else if error.row.retry_helps && error.row.status >= 500 {
+        advise(ctx, &mut head.headers, Cause::Passing);
     }
     for (name, value) in headers {
-        head.insert_header(name.clone(), value.clone())?;
+        head.headers.insert(name.clone(), value.clone());
     }
-    decorate(ctx, &mut head)?;
+    decorate(ctx, &mut head.headers);
     ctx.end = if error.row.code.parse::<u16>().is_ok() { error.row.kind } else { error.row.code };
     log::debug!("answering {}: {}", error.row.status, error.message);
     send(session, ctx, head, body).await
@@ -93,10 +110,10 @@ pub async fn upstream_error(session: &mut Session, ctx: &mut Ctx, status: u16, e
         Some(head) => head,
         None => base(ctx, status, body.len())?,
     };
-    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
-    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    decorate(ctx, &mut head)?;
-    advise(ctx, &mut head, cause_of_status(status))?;
+    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    decorate(ctx, &mut head.headers);
+    advise(ctx, &mut head.headers, cause_of_status(status));
     ctx.end = outcome_of_status(status);
     send(session, ctx, head, body).await
 }
@@ -112,86 +129,96 @@ pub async fn preflight(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     let asked = session.get_header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let body = Bytes::from_static(b"OK");
     let mut head = base(ctx, 200, body.len())?;
-    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))?;
-    head.insert_header(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))?;
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    head.headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     let methods = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
-    head.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, methods)?;
+    head.headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     if let Some(asked) = asked {
-        head.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, asked)?;
+        head.headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
     }
     ctx.end = "preflight";
     send(session, ctx, head, body).await
 }
 
 /// The headers every answer of the gateway carries.
-pub fn identify(ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
-    head.insert_header("x-litellm-call-id", ctx.call_id.clone())?;
-    if !head.headers.contains_key("x-request-id") {
-        head.insert_header("x-request-id", ctx.request_id.clone())?;
-    }
+pub fn identify(ctx: &Ctx, headers: &mut HeaderMap) {
+    headers.insert(&names::CALL_ID, ctx.call_id.clone());
+    headers.entry(&names::REQUEST_ID).or_insert_with(|| ctx.request_id.clone());
     if ctx.cross_origin {
-        head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))?;
-        head.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"))?;
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
     }
-    Ok(())
 }
 
 /// What the gateway did for this request, in LiteLLM's header names and our own.
-pub fn decorate(ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
-    let Some(plan) = &ctx.plan else { return Ok(()) };
-    head.insert_header("x-litellm-attempted-retries", HeaderValue::from(plan.retries_made()))?;
-    head.insert_header("x-litellm-attempted-fallbacks", HeaderValue::from(plan.fallbacks_made()))?;
+pub fn decorate(ctx: &Ctx, headers: &mut HeaderMap) {
+    let Some(plan) = &ctx.plan else { return };
+    headers.insert(&names::ATTEMPTED_RETRIES, counted(plan.retries_made()));
+    headers.insert(&names::ATTEMPTED_FALLBACKS, counted(plan.fallbacks_made()));
     if let Ok(group) = HeaderValue::from_str(&plan.resolved().group.name) {
-        head.insert_header("x-litellm-model-group", group)?;
+        headers.insert(&names::MODEL_GROUP, group);
     }
     if let Some(attempt) = &ctx.attempt {
         let deployment = &ctx.snapshot.deployments[attempt.deployment];
         if let Ok(id) = HeaderValue::from_str(&deployment.id) {
-            head.insert_header("x-litellm-model-id", id)?;
+            headers.insert(&names::MODEL_ID, id);
         }
     }
     if !ctx.hedge.is_empty() {
-        head.insert_header("x-gateway-hedge", HeaderValue::from_static(ctx.hedge))?;
+        headers.insert(&names::HEDGE, HeaderValue::from_static(ctx.hedge));
     }
-    let overhead = ctx.started.elapsed().saturating_sub(ctx.upstream_time);
-    head.insert_header("x-litellm-overhead-duration-ms", format!("{:.3}", overhead.as_secs_f64() * 1000.0))?;
+    headers.insert(&names::OVERHEAD_MS, thousandths(ctx.started.elapsed().saturating_sub(ctx.upstream_time)));
     if let Some(dropped) = dropped_header(&ctx.dropped) {
-        head.insert_header("x-gateway-dropped-params", dropped)?;
+        headers.insert(&names::DROPPED_PARAMS, dropped);
     }
-    Ok(())
+}
+
+fn counted(number: u32) -> HeaderValue {
+    if number == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(number) }
+}
+
+/// Milliseconds with three decimals.
+fn thousandths(time: Duration) -> HeaderValue {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let mut text = itoa::Buffer::new().format(micros / 1000).to_owned();
+    text.push('.');
+    // The leading one keeps the zeros behind it.
+    text.push_str(&itoa::Buffer::new().format(1000 + micros % 1000)[1..]);
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static("0.000"))
 }
 
 /// Tells the client's own SDK whether trying again can help, and when, unless the upstream said so.
-pub fn advise(ctx: &Ctx, head: &mut ResponseHeader, cause: Cause) -> Result<()> {
+pub fn advise(ctx: &Ctx, headers: &mut HeaderMap, cause: Cause) {
     if cause != Cause::Passing {
-        if !head.headers.contains_key("x-should-retry") {
-            head.insert_header("x-should-retry", HeaderValue::from_static("false"))?;
-        }
-        return Ok(());
+        headers.entry(&names::SHOULD_RETRY).or_insert(HeaderValue::from_static("false"));
+        return;
     }
-    if head.headers.contains_key(header::RETRY_AFTER) || head.headers.contains_key("retry-after-ms") {
-        return Ok(());
+    if headers.contains_key(header::RETRY_AFTER) || headers.contains_key(&names::RETRY_AFTER_MS) {
+        return;
     }
-    let Some(plan) = &ctx.plan else { return Ok(()) };
+    let Some(plan) = &ctx.plan else { return };
     let now_ms = ctx.live.now_ms();
     let members = plan.resolved().group.members.iter();
     let rests = members.map(|place| ctx.snapshot.deployments[*place].vitals.resting_ms(now_ms).unwrap_or(0));
     // A group whose deployments all rest is called all the same, so nobody is sent away for longer than a first rest.
     let seconds = rests.min().unwrap_or(0).min(ctx.snapshot.rest.rest_ms).div_ceil(1_000).max(1);
-    head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
-    Ok(())
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
 }
 
 /// The names of dropped parameters; what a client's own list spelt oddly is left out of the header, not of the log.
 fn dropped_header(dropped: &str) -> Option<HeaderValue> {
+    if dropped.is_empty() {
+        return None;
+    }
     let plain: String = dropped.chars().filter(|c| c.is_ascii_graphic()).take(1024).collect();
     HeaderValue::from_str(&plain).ok().filter(|value| !value.is_empty())
 }
 
-fn base(ctx: &Ctx, status: u16, body_bytes: usize) -> Result<ResponseHeader> {
-    let mut head = ResponseHeader::build(status, Some(12))?;
-    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body_bytes))?;
-    identify(ctx, &mut head)?;
+fn base(ctx: &Ctx, status: u16, body_bytes: usize) -> Result<Head> {
+    let status = StatusCode::from_u16(status).or_err(ErrorType::InternalError, "a status of our own")?;
+    let mut head = head_of(status);
+    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body_bytes));
+    identify(ctx, &mut head.headers);
     Ok(head)
 }
 
@@ -205,13 +232,13 @@ fn is_skippable(session: &Session, status: StatusCode) -> bool {
     announced.is_some_and(|bytes: u64| bytes <= SKIP_BYTES_MAX)
 }
 
-async fn send(session: &mut Session, ctx: &mut Ctx, head: ResponseHeader, body: Bytes) -> Result<()> {
+async fn send(session: &mut Session, ctx: &mut Ctx, head: Head, body: Bytes) -> Result<()> {
     ctx.status = head.status.as_u16();
     let only_head = session.req_header().method == Method::HEAD || body.is_empty();
     if !session.is_body_done() && !is_skippable(session, head.status) {
         ctx.cell.close();
     }
-    session.write_response_header(Box::new(head), only_head).await?;
+    session.write_response_header(Box::new(ResponseHeader::from(head)), only_head).await?;
     ctx.head_at = Some(Instant::now());
     if !only_head {
         session.write_response_body(Some(body), true).await?;

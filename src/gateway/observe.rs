@@ -1,10 +1,11 @@
 //! The upstream's answer: what it is, what of it the client sees, and whether it is a failure that may be tried again.
 
 use super::Gateway;
-use super::answer;
+use super::answer::{self, Head, head_of};
 use super::clock::Clock;
 use super::ctx::Ctx;
 use super::hedge;
+use super::names;
 use super::recover;
 use super::replay::Hold;
 use super::stream::{LastWords, Stream};
@@ -17,7 +18,8 @@ use crate::routing::plan::{Cause, Next};
 use crate::snapshot::Deployment;
 use crate::telemetry::metrics;
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderName, HeaderValue};
+use http::StatusCode;
+use http::header::{self, HeaderValue};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use std::sync::Arc;
@@ -60,7 +62,7 @@ pub enum Answer {
 
 /// A document being collected.
 pub struct Whole {
-    head: Box<ResponseHeader>,
+    head: Box<Head>,
     body: BytesMut,
 }
 
@@ -110,7 +112,7 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let json = starts_with(content_type, b"application/json");
     let whole = status >= 300 || (!events && (json || must_be_json(ctx)));
     let signed = ctx.attempt.as_ref().is_some_and(|attempt| Deployment::is_signed(&attempt.upstream_model));
-    let mut shown = client_head(ctx, head)?;
+    let mut shown = client_head(ctx, head);
     ctx.status = status;
     let gateway_settings = &ctx.snapshot.config.gateway;
     let silence = Duration::from_millis(gateway_settings.stream_idle_timeout_ms);
@@ -119,33 +121,33 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let content = ctx.cell.clock().content.filter(|_| events);
     ctx.cell.with_clock(|clock| *clock = Clock { head: None, content, silence: Some(silence), comment, ..*clock });
     if events {
-        shown.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))?;
-        shown.insert_header("x-accel-buffering", HeaderValue::from_static("no"))?;
-        shown.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        shown.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        shown.headers.insert(&names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        shown.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         let frame_bytes_max = gateway_settings.frame_bytes_max as usize;
         let face = face_of(ctx, signed);
         let stream = Stream::new(super::accept::dialect(ctx), face, frame_bytes_max, ends_with_mark(ctx));
         ctx.answer = Answer::Events(Box::new(stream));
         if content.is_some() || recover::could_go_elsewhere(ctx) {
             hold_frames(ctx, content.is_some(), every);
-            *head = shown;
+            *head = shown.into();
             return Ok(());
         }
     } else if whole {
         ctx.cell.hold(Hold::Whole);
-        let replaced = ResponseHeader::build(head.status, None)?;
+        let replaced = ResponseHeader::build_no_case(head.status, None)?;
         ctx.answer = Answer::Whole(Whole { head: Box::new(shown), body: BytesMut::new() });
         *head = replaced;
         return Ok(());
     } else {
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
             if let Some(value) = head.headers.get(&name) {
-                shown.insert_header(name, value.clone())?;
+                shown.headers.insert(name, value.clone());
             }
         }
         ctx.answer = Answer::Raw;
     }
-    *head = shown;
+    *head = shown.into();
     ctx.head_at = Some(Instant::now());
     Ok(())
 }
@@ -186,17 +188,17 @@ fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// The client's head: what may pass of the upstream's, and what the gateway says of itself.
-fn client_head(ctx: &Ctx, upstream: &ResponseHeader) -> Result<ResponseHeader> {
-    let mut head = ResponseHeader::build(upstream.status, Some(16))?;
+fn client_head(ctx: &Ctx, upstream: &ResponseHeader) -> Head {
+    let mut head = head_of(upstream.status);
     for (name, value) in &upstream.headers {
         let name_text = name.as_str();
         if PASSING.contains(&name_text) || PASSING_PREFIXES.iter().any(|prefix| name_text.starts_with(prefix)) {
-            head.append_header(HeaderName::clone(name), value.clone())?;
+            head.headers.append(name, value.clone());
         }
     }
-    answer::identify(ctx, &mut head)?;
-    answer::decorate(ctx, &mut head)?;
-    Ok(head)
+    answer::identify(ctx, &mut head.headers);
+    answer::decorate(ctx, &mut head.headers);
+    head
 }
 
 fn face_of(ctx: &Ctx, signed: bool) -> Face {
@@ -311,11 +313,11 @@ fn whole(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     if !failed && collected.body.len() > JUDGED_BYTES_MAX {
         log::warn!("an answer above {JUDGED_BYTES_MAX} bytes is passed on unjudged");
         let document = std::mem::take(&mut collected.body).freeze();
-        let mut head = std::mem::replace(&mut collected.head, Box::new(ResponseHeader::build(200, None)?));
-        head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        let mut head = std::mem::replace(&mut *collected.head, head_of(StatusCode::OK));
+        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         ctx.answer = Answer::Raw;
         ctx.head_at = Some(Instant::now());
-        ctx.cell.release(head);
+        ctx.cell.release(Box::new(head.into()));
         *body = Some(document);
         return Ok(());
     }
@@ -369,19 +371,19 @@ fn judge(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()>
 /// Lets the head go with the document behind it.
 fn show(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()> {
     let Answer::Whole(collected) = &mut ctx.answer else { return Ok(()) };
-    let mut head = std::mem::replace(&mut collected.head, Box::new(ResponseHeader::build(200, None)?));
-    head.remove_header(&header::TRANSFER_ENCODING);
-    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(document.len()))?;
+    let mut head = std::mem::replace(&mut *collected.head, head_of(StatusCode::OK));
+    head.headers.remove(header::TRANSFER_ENCODING);
+    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
     ctx.status = head.status.as_u16();
     ctx.head_at = Some(Instant::now());
     ctx.first_byte_at = ctx.head_at;
-    ctx.cell.release(head);
+    ctx.cell.release(Box::new(head.into()));
     *body = Some(document);
     Ok(())
 }
 
 /// The head of an answer that turned out to have no body.
-pub fn take_head(ctx: &mut Ctx) -> Option<ResponseHeader> {
+pub fn take_head(ctx: &mut Ctx) -> Option<Head> {
     match std::mem::replace(&mut ctx.answer, Answer::Raw) {
         Answer::Whole(collected) => Some(*collected.head),
         Answer::Raw | Answer::Events(_) => None,
@@ -408,9 +410,9 @@ fn judge_error(body: &mut Option<Bytes>, document: &Bytes, status: u16, ctx: &mu
     };
     let shown = redacted(ctx, shown);
     if let Answer::Whole(mut collected) = std::mem::replace(&mut ctx.answer, Answer::Raw) {
-        answer::advise(ctx, &mut collected.head, cause)?;
-        collected.head.set_status(status)?;
-        collected.head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+        answer::advise(ctx, &mut collected.head.headers, cause);
+        collected.head.status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        collected.head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         ctx.answer = Answer::Whole(collected);
     }
     ctx.end = recover::outcome_of_status(status);

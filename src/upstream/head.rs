@@ -2,11 +2,14 @@
 //!
 //! What a deployment always sends is rendered once, when the configuration is loaded.
 
+use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
     USER_AGENT,
 };
-use http::{Method, Version};
+use http::uri::PathAndQuery;
+use http::{Method, Uri, Version};
+use pingora_error::{ErrorType, OrErr};
 use pingora_http::RequestHeader;
 
 /// NanoGPT's own request headers that have no `x-` prefix (docs at commit f0b5f52, 2026-08-22).
@@ -26,6 +29,12 @@ static ANTHROPIC_HEADERS: &[&str] = &["anthropic-version", "anthropic-beta"];
 
 /// Client headers that are spoken to the gateway and mean nothing behind it.
 static SPOKEN_TO_US: &[&str] = &["x-litellm-timeout", "x-litellm-num-retries", "x-litellm-call-id", "x-request-id"];
+
+/// The gateway's name for a request.
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers a request usually adds to its deployment's.
+const HEADERS_OF_A_REQUEST: usize = 6;
 
 const OUR_USER_AGENT: &str = concat!("nanogate/", env!("CARGO_PKG_VERSION"));
 
@@ -67,7 +76,7 @@ pub struct Request<'a> {
 /// A deployment's share of every head.
 pub struct Template {
     base_path: String,
-    fixed: Vec<(HeaderName, HeaderValue)>,
+    fixed: HeaderMap,
 }
 
 impl Template {
@@ -94,7 +103,8 @@ impl Template {
         for (name, value) in extra {
             fixed.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, secret(value)?);
         }
-        let fixed = fixed.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
+        // What a request adds should not make its copy grow.
+        fixed.reserve(HEADERS_OF_A_REQUEST);
         Some(Template { base_path: base_path.to_owned(), fixed })
     }
 
@@ -103,27 +113,38 @@ impl Template {
     /// # Errors
     /// When the path cannot be a request target.
     pub fn write(&self, head: &mut RequestHeader, request: &Request<'_>) -> pingora_error::Result<()> {
-        let path = self.target(request);
-        let mut fresh = RequestHeader::build(request.method.clone(), path.as_bytes(), Some(self.fixed.len() + 8))?;
+        let target = Bytes::from(self.target(request));
+        let path =
+            PathAndQuery::from_maybe_shared(target).or_err(ErrorType::InvalidHTTPHeader, "as a request target")?;
+        // Built without Pingora's second map of the names' case: they go out in lower case.
+        let (mut fresh, ()) = http::Request::new(()).into_parts();
+        fresh.method = request.method.clone();
+        fresh.uri = Uri::from(path);
         if head.version == Version::HTTP_2 {
             // Pingora has settled on HTTP/2 with the upstream and panics when the head forgets it.
-            fresh.set_version(Version::HTTP_2);
+            fresh.version = Version::HTTP_2;
         }
-        for (name, value) in passing(&head.headers, request) {
-            fresh.append_header(name.clone(), value.clone())?;
-        }
-        fresh.insert_header(ACCEPT, accept(request.accepted))?;
-        fresh.insert_header("x-request-id", request.request_id.clone())?;
+        fresh.headers = self.fixed.clone();
+        let mut add = |name: HeaderName, value: HeaderValue| {
+            fresh.headers.entry(name).or_insert(value);
+        };
+        add(ACCEPT, accept(request.accepted));
+        add(X_REQUEST_ID.clone(), request.request_id.clone());
         if let Some(value) = request.content_type {
-            fresh.insert_header(CONTENT_TYPE, value.clone())?;
+            add(CONTENT_TYPE, value.clone());
         }
         if let Some(length) = request.content_length {
-            fresh.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
+            add(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        for (name, value) in &self.fixed {
-            fresh.insert_header(name.clone(), value.clone())?;
+        if request.messages || request.forward {
+            let mut passed = HeaderMap::new();
+            for (name, value) in passing(&head.headers, request).filter(|(name, _)| !fresh.headers.contains_key(*name))
+            {
+                passed.append(name, value.clone());
+            }
+            fresh.headers.extend(passed);
         }
-        *head = fresh;
+        *head = RequestHeader::from(fresh);
         Ok(())
     }
 

@@ -69,6 +69,14 @@ pub struct Facts {
     pub error: Option<(UpstreamError, Option<u16>)>,
 }
 
+impl Facts {
+    /// Whether this says nothing that a frame with another text would not say too.
+    pub fn is_plain_piece(&self) -> bool {
+        let counts = self.usage.is_some() || self.pricing.is_some();
+        !counts && self.finished == 0 && !self.ended && self.error.is_none()
+    }
+}
+
 /// Shows one frame of a stream.
 ///
 /// # Errors

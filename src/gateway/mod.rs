@@ -17,6 +17,7 @@ mod forward;
 pub mod front;
 mod guard;
 mod hedge;
+mod likeness;
 mod names;
 mod observe;
 mod outgoing;

@@ -1,6 +1,7 @@
 //! One stream of events on its way to the client: frames are shown as the request wants them, errors become one pure
 //! error frame, and an end that is no end is said to be one.
 
+use super::likeness::Likeness;
 use crate::api::content;
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
@@ -15,6 +16,7 @@ pub struct Stream {
     dialect: Dialect,
     face: Face,
     framer: Framer,
+    likeness: Likeness,
     /// Whether an end without an end mark is an error on this route.
     ends_with_mark: bool,
     /// Choices that were spoken of, and those that named their finish reason (see [`Facts`]).
@@ -58,6 +60,7 @@ impl Stream {
             dialect,
             face,
             framer: Framer::new(frame_bytes_max),
+            likeness: Likeness::default(),
             ends_with_mark,
             choices: 0,
             finished: 0,
@@ -133,6 +136,10 @@ impl Stream {
     /// Shows one frame; last words when it is an error.
     fn show(&mut self, frame: &Frame, out: &mut Output, meter: &mut Meter) -> Option<Passed> {
         self.frames += 1;
+        if !self.announcing && out.put_like(&mut self.likeness, frame) {
+            self.within_frame = false;
+            return None;
+        }
         let ends = || [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| frame.bytes.ends_with(end));
         self.within_frame = frame.is_fragment() && !ends();
         if frame.is_fragment() || frame.is_done() {
@@ -161,11 +168,15 @@ impl Stream {
             return Some(Passed { bytes: Bytes::new(), last_words: Some(last) });
         }
         self.announcing = self.announcing && !content::begins(self.dialect, &data);
-        match shown {
-            Shown::AsIs => out.put(&frame.bytes),
-            Shown::Changed(data) => out.put(&frame.with_data(&data)),
-            Shown::Dropped => {}
+        let shown = match shown {
+            Shown::AsIs => frame.bytes.clone(),
+            Shown::Changed(data) => frame.with_data(&data),
+            Shown::Dropped => return None,
+        };
+        if facts.is_plain_piece() {
+            self.likeness.learn(frame, &shown);
         }
+        out.put(&shown);
         None
     }
 
@@ -229,6 +240,22 @@ impl Output {
             self.only = Bytes::new();
         }
         self.joined.extend_from_slice(bytes);
+    }
+
+    /// Puts a frame that is like one before it; false when it is not.
+    fn put_like(&mut self, likeness: &mut Likeness, frame: &Frame) -> bool {
+        if self.joined.is_empty() {
+            self.joined.reserve(self.capacity);
+            self.joined.extend_from_slice(&self.only);
+        }
+        let is_alike = likeness.show(frame, &mut self.joined);
+        if is_alike {
+            likeness.hit();
+            self.only = Bytes::new();
+        } else if !self.only.is_empty() {
+            self.joined.clear();
+        }
+        is_alike
     }
 
     fn finish(self) -> Bytes {
@@ -328,6 +355,36 @@ mod tests {
         let (text, cause) = run(&mut stream, &["data: {not json\n\n", DONE]);
         assert_eq!((text.as_str(), cause), ("data: {not json\n\ndata: [DONE]\n\n", None));
         assert_eq!(stream.take_counts(), (2, 1));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_frame_is_shown_the_same_whatever_came_before_it(texts in proptest::collection::vec((0..6usize, ".{0,12}"), 1..20)) {
+            let frames: Vec<String> = texts.iter().map(|(kind, text)| {
+                let text = serde_json::Value::from(text.as_str());
+                match kind {
+                    0 => format!("data: {{\"model\":\"up\",\"choices\":[{{\"delta\":{{\"content\":{text}}}}}]}}\n\n"),
+                    1 => format!("data: {{\"model\":\"up\",\"choices\":[{{\"delta\":{{\"reasoning\":{text}}}}}]}}\n\n"),
+                    2 => format!("data: {{\"content\":{text},\"choices\":[{{\"delta\":{{\"content\":{text},\"n\":1}}}}]}}\n\n"),
+                    3 => format!("id: 1\ndata: {{{text}:{text},\"choices\":[{{\"delta\":{{\"content\":\"\"}}}}]}}\n\n"),
+                    4 => format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"\"}}}}],{text}:\"content\"}}\n\n"),
+                    _ => format!("data: {{\"choices\":[{{\"delta\":{{\"content\":{text}}}}}],\"usage\":{{\"prompt_tokens\":1}}}}\n\n"),
+                }
+            }).collect();
+            let mut meter = Meter::default();
+            let mut begun = |frame: &str| {
+                let mut stream = stream(Dialect::Chat);
+                stream.pass(Bytes::from_static(CONTENT.as_bytes()), false, &mut meter);
+                // Learned from nothing but the first, and that is forgotten.
+                stream.likeness = Likeness::default();
+                stream.pass(Bytes::copy_from_slice(frame.as_bytes()), false, &mut meter).bytes
+            };
+            let alone: Vec<u8> = frames.iter().flat_map(|frame| begun(frame)).collect();
+            let mut stream = stream(Dialect::Chat);
+            stream.pass(Bytes::from_static(CONTENT.as_bytes()), false, &mut meter);
+            let together = stream.pass(frames.concat().into(), false, &mut meter).bytes;
+            proptest::prop_assert_eq!(String::from_utf8(together.to_vec()).unwrap(), String::from_utf8(alone).unwrap());
+        }
     }
 
     #[test]

@@ -62,6 +62,31 @@ pub fn quote_into(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Whether these bytes can stand between the quotes of a JSON string. Those with `\u` escapes are said not to: they are
+/// rare, and whoever asks has a longer way.
+pub fn is_text(bytes: &[u8]) -> bool {
+    plain_text(bytes) == bytes.len() && simdutf8::basic::from_utf8(bytes).is_ok()
+}
+
+/// How many bytes come before the quote that ends a string, whose opening quote is right before `bytes`. `None` when the
+/// string has no end or a `\u` escape.
+pub fn text_length(bytes: &[u8]) -> Option<usize> {
+    let length = plain_text(bytes);
+    (bytes.get(length) == Some(&b'"')).then_some(length)
+}
+
+/// How many bytes are plain characters and short escapes.
+fn plain_text(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        at += plain_run(&bytes[at..]);
+        match bytes[at..] {
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => at += 2,
+            _ => return at,
+        }
+    }
+}
+
 /// How many bytes come before the first quote, backslash or control character.
 #[inline]
 pub(super) fn plain_run(bytes: &[u8]) -> usize {

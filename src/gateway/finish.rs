@@ -85,13 +85,12 @@ fn count(gateway: &Gateway, ctx: &Ctx, bytes_out: u64) {
 
 fn write_line(session: &Session, ctx: &Ctx, bytes_out: u64, format: AccessLog, level: log::Level) {
     let head = session.req_header();
-    let client = session.client_addr().map(ToString::to_string).unwrap_or_default();
     let deployment = ctx.attempt.as_ref().map(|attempt| &*ctx.snapshot.deployments[attempt.deployment].id);
     let line = Line {
         request_id: ctx.request_id.to_str().unwrap_or_default(),
         method: head.method.as_str(),
         path: &path_of(head),
-        client: &client,
+        client: session.client_addr().and_then(|address| address.as_inet().copied()),
         caller: caller_name(ctx),
         model: ctx.ask.as_ref().map_or("", |ask| &ask.model),
         upstream_model: ctx.attempt.as_ref().map_or("", |attempt| &attempt.upstream_model),

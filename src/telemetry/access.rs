@@ -3,6 +3,7 @@
 //! Never a key, a prompt or a query string.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The log target of access lines, so that they can be filtered apart from the rest.
@@ -18,7 +19,7 @@ pub struct Line<'a> {
     /// See `method`.
     pub path: &'a str,
     /// The client's address.
-    pub client: &'a str,
+    pub client: Option<SocketAddr>,
     /// Who the key proved the client to be; empty when nobody was asked.
     pub caller: &'a str,
     /// The name the client used.
@@ -73,6 +74,7 @@ impl Line<'_> {
             out.push('=');
             match value {
                 Value::Text(text) => push_plain(&mut out, text),
+                Value::Address(address) => push_address(&mut out, address),
                 Value::Integer(number) => push_integer(&mut out, number),
                 Value::Millis(number) => push_tenths(&mut out, number),
                 Value::Decimal(number) => {
@@ -93,6 +95,7 @@ impl Line<'_> {
         self.each(|key, value| {
             let value = match value {
                 Value::Text(text) => text.into(),
+                Value::Address(address) => address.to_string().into(),
                 Value::Integer(number) => number.into(),
                 Value::Millis(number) => (number as f64 / 10.0).into(),
                 Value::Decimal(number) => number.into(),
@@ -103,9 +106,13 @@ impl Line<'_> {
     }
 
     fn each(&self, mut put: impl FnMut(&str, Value<'_>)) {
-        let names = [("end", self.end), ("id", self.request_id), ("client", self.client), ("caller", self.caller)];
+        put("end", Value::Text(self.end));
+        put("id", Value::Text(self.request_id));
+        if let Some(client) = self.client {
+            put("client", Value::Address(client));
+        }
         let models = [("model", self.model), ("upstream_model", self.upstream_model), ("deployment", self.deployment)];
-        for (key, text) in names.into_iter().chain(models) {
+        for (key, text) in [("caller", self.caller)].into_iter().chain(models) {
             if !text.is_empty() {
                 put(key, Value::Text(text));
             }
@@ -137,6 +144,7 @@ impl Line<'_> {
 
 enum Value<'a> {
     Text(&'a str),
+    Address(SocketAddr),
     Integer(u64),
     /// Tenths of a millisecond.
     Millis(u64),
@@ -159,6 +167,19 @@ fn push_tenths(out: &mut String, number: u64) {
         out.push('.');
         push_integer(out, number % 10);
     }
+}
+
+fn push_address(out: &mut String, address: SocketAddr) {
+    let SocketAddr::V4(address) = address else {
+        let _ = write!(out, "{address}");
+        return;
+    };
+    for (place, octet) in address.ip().octets().into_iter().enumerate() {
+        out.push_str(if place == 0 { "" } else { "." });
+        push_integer(out, octet.into());
+    }
+    out.push(':');
+    push_integer(out, address.port().into());
 }
 
 /// Text on a log line: what could break the line or be taken for another field is quoted.
@@ -185,6 +206,7 @@ mod tests {
             status: 200,
             total: Duration::from_micros(12_340),
             cost_usd: Some(0.25),
+            client: Some(SocketAddr::from(([192, 0, 2, 10], 40_001))),
             end: "done",
             ..Line::default()
         }
@@ -193,7 +215,12 @@ mod tests {
     #[test]
     fn a_text_line_stays_one_line() {
         let text = line().text();
-        assert!(text.starts_with("POST /v1/chat/completions 200 12.3ms end=done id=r-1 model=\"a b\\nc\""), "{text}");
+        assert!(
+            text.starts_with(
+                "POST /v1/chat/completions 200 12.3ms end=done id=r-1 client=192.0.2.10:40001 model=\"a b\\nc\""
+            ),
+            "{text}"
+        );
         assert!(!text.contains('\n') && text.contains("cost_usd=0.25") && !text.contains("caller"), "{text}");
     }
 

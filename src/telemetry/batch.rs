@@ -82,6 +82,7 @@ impl Shared {
         loop {
             let waiting = lock(&self.waiting);
             drop(self.arrived.wait_while(waiting, |waiting| waiting.lines.is_empty()));
+            #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
             std::thread::sleep(GATHER);
             self.write();
         }

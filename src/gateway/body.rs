@@ -3,6 +3,7 @@
 
 use super::Gateway;
 use super::answer;
+use super::clock::within;
 use super::ctx::{Ask, Ctx};
 use super::{decode, form};
 use crate::api::endpoint::{Body, Kind};
@@ -67,11 +68,12 @@ async fn read(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result
     loop {
         // A slow line gets more time as it delivers; one that drips does not.
         let deadline = begun + patience + Duration::from_secs(ctx.bytes_in / SLOWEST_BYTES_PER_S);
-        let piece = match tokio::time::timeout_at(deadline, session.read_request_body()).await {
-            Ok(Ok(Some(piece))) => piece,
-            Ok(Ok(None)) => break,
-            Ok(Err(cause)) => return broken_body(gateway, cause),
-            Err(_) => return Ok(Err(ApiError::new(&error::BODY_TIMEOUT, "the request body did not arrive in time"))),
+        let left = deadline.saturating_duration_since(Instant::now());
+        let piece = match within(left, session.read_request_body()).await {
+            Some(Ok(Some(piece))) => piece,
+            Some(Ok(None)) => break,
+            Some(Err(cause)) => return broken_body(gateway, cause),
+            None => return Ok(Err(ApiError::new(&error::BODY_TIMEOUT, "the request body did not arrive in time"))),
         };
         ctx.bytes_in += piece.len() as u64;
         if ctx.bytes_in > limit {

@@ -1,5 +1,5 @@
-//! What the wire room costs per document and per frame, as ratios against `serde_json` reading the same bytes, since absolute times say
-//! little on a shared machine. Every figure is the best of many short rounds.
+//! What the wire room costs per document and per frame, as ratios against `serde_json` reading the same bytes and beside a
+//! copy of them, since absolute times say little on a shared machine. Every figure is the best of many short rounds.
 //!
 //! `cargo bench --bench wire`
 
@@ -36,6 +36,14 @@ fn chat(content_bytes: usize) -> Bytes {
     ))
 }
 
+/// A picture inside of a chat: one long string without an escape.
+fn picture(bytes: usize) -> Bytes {
+    let base64 = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk".repeat(bytes / 60);
+    Bytes::from(format!(
+        r#"{{"model":"glm-4.7","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{base64}"}}}}]}}]}}"#
+    ))
+}
+
 fn stream(frames: usize) -> Bytes {
     let frame = "data: {\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"glm-4.7\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n";
     Bytes::from(frame.repeat(frames))
@@ -43,10 +51,16 @@ fn stream(frames: usize) -> Bytes {
 
 fn main() {
     println!("{:<28}{:>12}{:>12}{:>16}", "", "ns", "GB/s", "x serde_json");
-    for (name, size) in [("chat 1 KB", 800), ("chat 70 KB", 70_000), ("chat 4 MB", 4_000_000)] {
-        let doc = chat(size);
+    for (name, doc) in [
+        ("chat 1 KB", chat(800)),
+        ("chat 70 KB", chat(70_000)),
+        ("chat 4 MB", chat(4_000_000)),
+        ("picture 4 MB", picture(4_000_000)),
+    ] {
         let reference =
             best(|| drop(black_box(serde_json::from_slice::<serde_json::Value>(black_box(&doc)).expect("valid"))));
+        let copied = best(|| drop(black_box(black_box(&doc).to_vec())));
+        report(&format!("copy, {name}"), copied, doc.len(), reference);
         let skimmed = best(|| drop(black_box(skim(black_box(&doc), DEPTH_MAX_DEFAULT).expect("valid"))));
         report(&format!("skim, {name}"), skimmed, doc.len(), reference);
         let found = skim(&doc, DEPTH_MAX_DEFAULT).expect("valid");

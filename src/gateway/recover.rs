@@ -324,9 +324,6 @@ pub fn settle(ctx: &mut Ctx, outcome: &'static str) {
     ctx.close_attempt(outcome);
     let Some(attempt) = &ctx.attempt else { return };
     let deployment = &ctx.snapshot.deployments[attempt.deployment];
-    let labels = metrics::Attempt { group: deployment.group.clone(), deployment: deployment.id.clone(), outcome };
-    ctx.live.metrics.attempts.get_or_create(&labels).inc();
-    let place = metrics::Place { group: deployment.group.clone(), deployment: deployment.id.clone() };
     let changed = deployment.vitals.ended(
         ending(attempt, outcome),
         attempt.in_use.began_ms,
@@ -334,8 +331,12 @@ pub fn settle(ctx: &mut Ctx, outcome: &'static str) {
         ctx.live.now_ms(),
     );
     if let Some(state) = changed {
+        let place = metrics::Place { group: deployment.group.clone(), deployment: deployment.id.clone() };
         ctx.live.metrics.resting.get_or_create(&place).set(i64::from(state != State::Closed));
     }
+    // Last, so that whoever has seen the count finds the state that belongs to it.
+    let labels = metrics::Attempt { group: deployment.group.clone(), deployment: deployment.id.clone(), outcome };
+    ctx.live.metrics.attempts.get_or_create(&labels).inc();
     match changed {
         Some(State::Closed) => log::info!("deployment {} of {} is well again", deployment.id, deployment.group),
         Some(state) => {

@@ -141,7 +141,7 @@ impl Vitals {
     /// it fails, and a long stream may end well after it did.
     pub fn ended(&self, ending: Ending, began_ms: u64, policy: Policy, now_ms: u64) -> Option<State> {
         let until = self.resting_until_ms.load(Ordering::Acquire);
-        let before_rest = until != 0 && began_ms <= self.rest_began_ms.load(Ordering::Relaxed);
+        let before_rest = until != 0 && began_ms < self.rest_began_ms.load(Ordering::Relaxed);
         match ending {
             Ending::Unknown => {
                 // A probe that learned nothing makes room for the next.
@@ -275,6 +275,15 @@ mod tests {
         assert_eq!(vitals.ended(Ending::Unknown, 5_100, POLICY, 5_100), None);
         assert!(vitals.take_usable(5_101));
         assert!(!vitals.take_usable(5_102) && vitals.take_usable(5_101 + PROBE_MS));
+    }
+
+    #[test]
+    fn what_began_in_the_millisecond_of_a_rest_counts() {
+        let vitals = Vitals::default();
+        let failed = Ending::Failed { status: 401, certain: true, retry_after_ms: None };
+        let policy = Policy { failures_max: 3, rest_ms: 1_000 };
+        assert_eq!(vitals.ended(failed, 5, policy, 7), Some(State::Resting));
+        assert_eq!(vitals.ended(Ending::Good, 7, policy, 8), Some(State::Closed));
     }
 
     #[test]

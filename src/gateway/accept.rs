@@ -3,6 +3,7 @@
 use super::Gateway;
 use super::answer::{self, Reply};
 use super::ctx::Ctx;
+use super::names;
 use crate::api::dialect::Dialect;
 use crate::api::endpoint::{self, Kind, Lost};
 use crate::api::error::{self, ApiError};
@@ -59,7 +60,7 @@ pub fn path_of(head: &RequestHeader) -> Cow<'_, str> {
 fn note_head(session: &Session, ctx: &mut Ctx) {
     let headers = &session.req_header().headers;
     ctx.cross_origin = headers.contains_key(header::ORIGIN);
-    let own_id = headers.get("x-litellm-call-id").filter(|id| !id.is_empty() && id.len() <= 128);
+    let own_id = headers.get(&names::CALL_ID).filter(|id| !id.is_empty() && id.len() <= 128);
     if let Some(id) = own_id {
         ctx.call_id = id.clone();
     }

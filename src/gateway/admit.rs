@@ -22,8 +22,8 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// The deployment of the next attempt, and the proof that it is counted there.
 pub async fn seat(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<(usize, InUse)> {
     loop {
-        let group = group_name(ctx);
-        let full = match gateway.live.queue.has_line(&group) {
+        let has_line = ctx.plan.as_ref().is_some_and(|plan| gateway.live.queue.has_line(&plan.resolved().group.name));
+        let full = match has_line {
             false => match try_seat(ctx) {
                 Ok(seat) => return Ok(seat),
                 Err(full) => full,
@@ -36,7 +36,7 @@ pub async fn seat(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
             count(gateway, "fallback");
             continue;
         }
-        return wait(gateway, session, ctx, &group, full).await;
+        return wait(gateway, session, ctx, full).await;
     }
 }
 
@@ -57,21 +57,15 @@ pub fn try_seat(ctx: &mut Ctx) -> Result<(usize, InUse), Full> {
     Ok((place, in_use))
 }
 
-async fn wait(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut Ctx,
-    group: &str,
-    full: Full,
-) -> Result<(usize, InUse)> {
+async fn wait(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, full: Full) -> Result<(usize, InUse)> {
     let settings = &ctx.snapshot.config.gateway;
+    let group = ctx.plan.as_ref().map_or("", |plan| &plan.resolved().group.name);
     let Some(ticket) = gateway.live.queue.enter(group, settings.queue.unwrap_or(QUEUE_DEFAULT)) else {
         count(gateway, "queue_full");
         return Err(fail(ctx, refusal("no room for another request, and the queue is full", full)));
     };
     let limit = Duration::from_millis(settings.queue_timeout_ms);
-    let own = ctx.ask.as_ref().and_then(|ask| ask.timeout).map(|own| own.saturating_sub(ctx.started.elapsed()));
-    let deadline = Instant::now() + own.map_or(limit, |own| own.min(limit));
+    let deadline = Instant::now() + ctx.time_left().map_or(limit, |left| left.min(limit));
     gateway.live.metrics.queued.inc();
     let queue = Arc::clone(&gateway.live.queue);
     let first = async {
@@ -114,8 +108,4 @@ fn refusal(words: &str, full: Full) -> ApiError {
 
 fn count(gateway: &Gateway, cause: &'static str) {
     gateway.live.metrics.limited.get_or_create(&metrics::Cause { cause }).inc();
-}
-
-fn group_name(ctx: &Ctx) -> String {
-    ctx.plan.as_ref().map_or_else(String::new, |plan| plan.resolved().group.name.clone())
 }

@@ -10,7 +10,7 @@ use crate::auth::Caller;
 use crate::routing::limit::Full;
 use crate::routing::plan::{Cause, Plan};
 use crate::routing::vitals::{Ending, Vitals};
-use crate::snapshot::{Buffered, Live, Snapshot};
+use crate::snapshot::{Buffered, Deployment, Live, Snapshot};
 use crate::usage::Meter;
 use crate::wire::json::Skim;
 use bytes::Bytes;
@@ -244,6 +244,18 @@ impl Ctx {
     /// Whether the client asked for a stream.
     pub fn wants_stream(&self) -> bool {
         self.ask.as_ref().is_some_and(|ask| ask.wishes.stream)
+    }
+
+    /// What is left of the client's own limit; none when it set none.
+    pub fn time_left(&self) -> Option<Duration> {
+        Some(self.ask.as_ref()?.timeout?.saturating_sub(self.started.elapsed()))
+    }
+
+    /// How long an attempt that begins now may wait for its head: the client's own limit counts from the beginning of the
+    /// request, the operator's from that of the attempt.
+    pub fn head_limit(&self, deployment: &Deployment) -> Duration {
+        let own = if self.wants_stream() { deployment.stream_head_timeout } else { deployment.head_timeout };
+        self.time_left().unwrap_or(own)
     }
 
     /// Closes the running try in the record; `outcome` is its word.

@@ -141,17 +141,10 @@ pub fn head(session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> R
     Ok(())
 }
 
-/// The client's own limit counts from the beginning of the request, the operator's from that of the attempt.
 fn start_clock(ctx: &mut Ctx, deployment: &Deployment) {
-    let stream = ctx.wants_stream();
-    let own = if stream { deployment.stream_head_timeout } else { deployment.head_timeout };
     let now = tokio::time::Instant::now();
-    let wished = ctx.ask.as_ref().and_then(|ask| ask.timeout);
-    let head = match wished {
-        Some(limit) => now + limit.saturating_sub(ctx.started.elapsed()),
-        None => now + own,
-    };
-    let ttft = ctx.snapshot.config.gateway.ttft_timeout_ms.filter(|_| stream).map(Duration::from_millis);
+    let head = now + ctx.head_limit(deployment);
+    let ttft = ctx.snapshot.config.gateway.ttft_timeout_ms.filter(|_| ctx.wants_stream()).map(Duration::from_millis);
     ctx.cell.hold(Hold::No);
     ctx.cell.set_clock(Clock { head: Some(head), content: ttft.map(|limit| now + limit), ..Clock::default() });
 }

@@ -5,6 +5,7 @@
 //! 0.9.1, section 7); both are limited here. Heads that cannot be read are answered in the OpenAI envelope.
 
 use super::Gateway;
+use super::answer::head_of;
 use super::clock::within;
 use super::replay::{Cell, Replay};
 use crate::api::dialect::Dialect;
@@ -13,12 +14,11 @@ use crate::api::render;
 use crate::snapshot::Live;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Version, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_error::ErrorType;
-use pingora_http::ResponseHeader;
 use pingora_proxy::HttpProxy;
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,16 +182,13 @@ fn names_a_length(raw: &[u8]) -> bool {
 async fn refuse(session: &mut ServerSession, error: &ApiError) {
     session.set_keepalive(None);
     let body = Bytes::from(render::body(Dialect::Chat, error, ""));
-    let Ok(mut head) = ResponseHeader::build(error.row.status, Some(3)) else { return };
-    head.set_version(Version::HTTP_11);
-    let written = head
-        .insert_header(header::CONTENT_TYPE, "application/json")
-        .and_then(|()| match error.row == &error::METHOD_NOT_ALLOWED {
-            true => head.insert_header(header::ALLOW, HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, POST")),
-            false => Ok(()),
-        })
-        .and_then(|()| head.insert_header(header::CONTENT_LENGTH, body.len()));
-    if written.is_ok() && session.write_response_header(Box::new(head)).await.is_ok() {
+    let Ok(mut head) = StatusCode::from_u16(error.row.status).map(head_of) else { return };
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if error.row == &error::METHOD_NOT_ALLOWED {
+        head.headers.insert(header::ALLOW, HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, POST"));
+    }
+    if session.write_response_header(Box::new(head.into())).await.is_ok() {
         // A client that is gone already needs no answer.
         let _ = session.write_response_body(body, true).await;
     }

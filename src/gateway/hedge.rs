@@ -200,8 +200,6 @@ pub fn arm(session: &Session, ctx: &mut Ctx) {
     if matches!(shape, Shape::Images | Shape::Audio) || ask.skim.is_none() {
         return;
     }
-    let deployment = &ctx.snapshot.deployments[attempt.deployment];
-    let own = if ctx.wants_stream() { deployment.stream_head_timeout } else { deployment.head_timeout };
     let starter = Starter {
         live: Arc::clone(&ctx.live),
         snapshot: Arc::clone(&ctx.snapshot),
@@ -212,7 +210,7 @@ pub fn arm(session: &Session, ctx: &mut Ctx) {
         unwanted: ctx.unwanted.clone(),
         request_id: ctx.request_id.clone(),
         client: session.req_header().clone(),
-        limit: ask.timeout.map_or(own, |limit| limit.saturating_sub(ctx.started.elapsed())),
+        limit: ctx.head_limit(&ctx.snapshot.deployments[attempt.deployment]),
     };
     let at = tokio::time::Instant::from_std(attempt.started) + Duration::from_millis(after);
     ctx.cell.arm_hedge(Hedge::Armed(Box::new(starter)), at);
@@ -223,10 +221,7 @@ pub fn call_off(ctx: &mut Ctx) {
     match ctx.cell.take_hedge() {
         Hedge::None | Hedge::Armed(_) => {}
         Hedge::Running(rival) | Hedge::Won(rival, _) => close(ctx, rival, "called_off", "lost"),
-        Hedge::Lost(rival, error) => {
-            let outcome = recover::outcome(ctx, &error);
-            close(ctx, rival, outcome, "failed");
-        }
+        Hedge::Lost(rival, error) => close_failed(ctx, rival, &error),
     }
 }
 
@@ -249,8 +244,7 @@ pub async fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<Option<Box<Ht
         Hedge::None | Hedge::Armed(_) => Ok(None),
         Hedge::Won(rival, answered) => Ok(Some(take_over(ctx, rival, answered))),
         Hedge::Lost(rival, error) => {
-            let outcome = recover::outcome(ctx, &error);
-            close(ctx, rival, outcome, "failed");
+            close_failed(ctx, rival, &error);
             Ok(None)
         }
         Hedge::Running(mut rival) => {
@@ -277,6 +271,11 @@ fn take_over(ctx: &mut Ctx, mut rival: Rival, answered: Answered) -> Box<HttpPee
         plan.take(attempt.deployment);
     }
     answered.into_peer(fastrand::u64(2..))
+}
+
+fn close_failed(ctx: &mut Ctx, rival: Rival, error: &Error) {
+    let outcome = recover::outcome(ctx, error);
+    close(ctx, rival, outcome, "failed");
 }
 
 /// Puts an ended rival into the record.

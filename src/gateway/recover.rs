@@ -161,8 +161,7 @@ pub fn refund(ctx: &mut Ctx) {
 
 /// Whether the client would still be there after the pause, by its own word.
 fn fits(ctx: &Ctx, pause: Duration) -> bool {
-    let limit = ctx.ask.as_ref().and_then(|ask| ask.timeout);
-    limit.is_none_or(|limit| ctx.started.elapsed() + pause < limit)
+    ctx.time_left().is_none_or(|left| pause < left)
 }
 
 /// The same each time it is asked for after one attempt: first it is foreseen, then taken.

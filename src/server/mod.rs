@@ -18,7 +18,7 @@ use crate::upstream::address::Directory;
 use crate::upstream::exchange::Dialer;
 use authorities::Authorities;
 use pingora_core::apps::http_app::HttpServer;
-use pingora_core::listeners::TcpSocketOptions;
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
@@ -147,13 +147,13 @@ fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Se
     server.bootstrap();
     let proxy = http_proxy(&server.configuration, Gateway::new(Arc::clone(live)));
     let mut api = Service::new("gateway".to_owned(), Front::new(proxy, Arc::clone(live)));
-    api.add_tcp_with_settings(&options.listen.to_string(), socket_options());
+    api.add_listener(listener(options.listen));
     api.threads = Some(options.threads);
     server.add_service(api);
     if let Some(address) = options.admin {
         let app = HttpServer::new_app(Admin::new(Arc::clone(live)));
         let mut admin = Service::new("health".to_owned(), app);
-        admin.add_tcp_with_settings(&address.to_string(), socket_options());
+        admin.add_listener(listener(address));
         admin.threads = Some(1);
         server.add_service(admin);
     }
@@ -165,7 +165,10 @@ fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Se
 }
 
 /// A client that vanished without a word is noticed by the kernel.
-fn socket_options() -> TcpSocketOptions {
+/// An answer of up to this size goes out with its head in one write: a copy is cheaper than a system call.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+
+fn listener(address: SocketAddr) -> ListenerConfig {
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(pingora_core::protocols::l4::ext::TcpKeepalive {
         idle: Duration::from_secs(60),
@@ -173,7 +176,9 @@ fn socket_options() -> TcpSocketOptions {
         count: 4,
         user_timeout: Duration::ZERO,
     });
-    options
+    // Heads and bodies are read into buffers of their own; one before them would be another copy, and 64 KB a connection.
+    let buffers = L4BufferSettings::new(0, WRITE_BUFFER_BYTES);
+    ListenerConfig::tcp(address.to_string()).tcp_socket_options(options).l4_buffer(buffers)
 }
 
 /// The address of a host name or address as the command line gives it.

@@ -141,8 +141,9 @@ impl<'d> Editor<'d> {
     }
 
     fn show_model(&mut self, index: usize) {
-        if let Some(model) = &self.face.model {
-            self.splice.replace(index, model.to_vec());
+        let face = self.face;
+        if let Some(model) = &face.model {
+            self.splice.replace(index, &model[..]);
         }
     }
 

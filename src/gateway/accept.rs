@@ -18,18 +18,27 @@ use pingora_proxy::Session;
 use std::borrow::Cow;
 
 /// Decides whether the request goes on to its body; true when it has been answered.
+///
+/// Answers are boxed, so that requests that go on do not carry room for them.
 pub async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     note_head(session, ctx);
     if session.req_header().method == Method::OPTIONS && ctx.cross_origin {
-        answer::preflight(session, ctx).await?;
+        Box::pin(answer::preflight(session, ctx)).await?;
         return Ok(true);
     }
-    let path = path_of(session.req_header()).into_owned();
-    let path = path.as_str();
-    let found = match endpoint::find(session.req_header().method.as_str(), path) {
-        Ok(found) if session.req_header().method != Method::OPTIONS => found,
-        Ok(found) => return lost(session, ctx, path, &Lost::WrongMethod(found.endpoint.allow)).await,
-        Err(cause) => return lost(session, ctx, path, &cause).await,
+    let head = session.req_header();
+    let path = path_of(head);
+    let found = match endpoint::find(head.method.as_str(), &path) {
+        Ok(found) if head.method != Method::OPTIONS => Ok(found),
+        Ok(found) => Err(Lost::WrongMethod(found.endpoint.allow)),
+        Err(cause) => Err(cause),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(cause) => {
+            let path = path.into_owned();
+            return Box::pin(lost(session, ctx, &path, &cause)).await;
+        }
     };
     ctx.endpoint = Some(found.endpoint);
     ctx.tail = found.tail.map(|tail| tail.into_owned());
@@ -37,13 +46,13 @@ pub async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Res
     if !found.endpoint.open {
         match caller {
             Ok(caller) => ctx.caller = Some(caller),
-            Err(denied) => return deny(gateway, session, ctx, denied).await,
+            Err(denied) => return Box::pin(deny(gateway, session, ctx, denied)).await,
         }
     }
     if matches!(found.endpoint.kind, Kind::Proxy { .. } | Kind::Stored) {
         return Ok(false);
     }
-    local(gateway, session, ctx, found.endpoint.kind, caller.is_ok()).await?;
+    Box::pin(local(gateway, session, ctx, found.endpoint.kind, caller.is_ok())).await?;
     Ok(true)
 }
 

@@ -36,7 +36,7 @@ pub async fn seat(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
             count(gateway, "fallback");
             continue;
         }
-        return wait(gateway, session, ctx, full).await;
+        return Box::pin(wait(gateway, session, ctx, full)).await;
     }
 }
 

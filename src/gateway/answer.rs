@@ -9,6 +9,7 @@ use super::recover::{cause_of_status, outcome_of_status};
 use crate::api::error::{ApiError, UpstreamError};
 use crate::api::render;
 use crate::routing::plan::Cause;
+use crate::upstream::head::decimal;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -28,11 +29,17 @@ const HEADERS_USUAL: usize = 16;
 /// second map for their case.
 pub type Head = http::response::Parts;
 
-/// A head without headers.
+/// A head without headers, with room for some.
 pub fn head_of(status: StatusCode) -> Head {
+    let mut head = bare_head_of(status);
+    head.headers.reserve(HEADERS_USUAL);
+    head
+}
+
+/// A head to which nothing is to be added.
+pub fn bare_head_of(status: StatusCode) -> Head {
     let (mut head, ()) = http::Response::new(()).into_parts();
     head.status = status;
-    head.headers.reserve(HEADERS_USUAL);
     head
 }
 
@@ -110,7 +117,7 @@ pub async fn upstream_error(session: &mut Session, ctx: &mut Ctx, status: u16, e
         Some(head) => head,
         None => base(ctx, status, body.len())?,
     };
-    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    head.headers.insert(header::CONTENT_LENGTH, decimal(body.len()));
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     decorate(ctx, &mut head.headers);
     advise(ctx, &mut head.headers, cause_of_status(status));
@@ -155,14 +162,16 @@ pub fn decorate(ctx: &Ctx, headers: &mut HeaderMap) {
     let Some(plan) = &ctx.plan else { return };
     headers.insert(&names::ATTEMPTED_RETRIES, counted(plan.retries_made()));
     headers.insert(&names::ATTEMPTED_FALLBACKS, counted(plan.fallbacks_made()));
-    if let Ok(group) = HeaderValue::from_str(&plan.resolved().group.name) {
+    let deployment = ctx.attempt.as_ref().map(|attempt| &ctx.snapshot.deployments[attempt.deployment]);
+    let group = match deployment.filter(|deployment| *deployment.group == *plan.resolved().group.name) {
+        Some(deployment) => deployment.group_header.clone(),
+        None => HeaderValue::from_str(&plan.resolved().group.name).ok(),
+    };
+    if let Some(group) = group {
         headers.insert(&names::MODEL_GROUP, group);
     }
-    if let Some(attempt) = &ctx.attempt {
-        let deployment = &ctx.snapshot.deployments[attempt.deployment];
-        if let Ok(id) = HeaderValue::from_str(&deployment.id) {
-            headers.insert(&names::MODEL_ID, id);
-        }
+    if let Some(id) = deployment.and_then(|deployment| deployment.id_header.clone()) {
+        headers.insert(&names::MODEL_ID, id);
     }
     if !ctx.hedge.is_empty() {
         headers.insert(&names::HEDGE, HeaderValue::from_static(ctx.hedge));
@@ -180,11 +189,12 @@ fn counted(number: u32) -> HeaderValue {
 /// Milliseconds with three decimals.
 fn thousandths(time: Duration) -> HeaderValue {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let mut text = itoa::Buffer::new().format(micros / 1000).to_owned();
-    text.push('.');
+    let mut text = Vec::with_capacity(24);
+    text.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
+    text.push(b'.');
     // The leading one keeps the zeros behind it.
-    text.push_str(&itoa::Buffer::new().format(1000 + micros % 1000)[1..]);
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static("0.000"))
+    text.extend_from_slice(&itoa::Buffer::new().format(1000 + micros % 1000).as_bytes()[1..]);
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0.000"))
 }
 
 /// Tells the client's own SDK whether trying again can help, and when, unless the upstream said so.
@@ -217,7 +227,7 @@ fn dropped_header(dropped: &str) -> Option<HeaderValue> {
 fn base(ctx: &Ctx, status: u16, body_bytes: usize) -> Result<Head> {
     let status = StatusCode::from_u16(status).or_err(ErrorType::InternalError, "a status of our own")?;
     let mut head = head_of(status);
-    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body_bytes));
+    head.headers.insert(header::CONTENT_LENGTH, decimal(body_bytes));
     identify(ctx, &mut head.headers);
     Ok(head)
 }

@@ -5,7 +5,7 @@ use super::Gateway;
 use super::answer;
 use super::clock::within;
 use super::ctx::{Ask, Ctx};
-use super::{decode, form};
+use super::{decode, form, names};
 use crate::api::endpoint::{Body, Kind};
 use crate::api::error::{self, ApiError};
 use crate::api::params::{self, Shape, Wishes};
@@ -14,12 +14,12 @@ use crate::routing::resolve::Resolved;
 use crate::telemetry::metrics;
 use crate::wire::json::{self, Kind as Json, Skim, SkimError, quote_into};
 use bytes::{Bytes, BytesMut};
-use http::{Version, header};
+use http::{HeaderName, Version, header};
 use pingora_error::Result;
 use pingora_proxy::Session;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// `num_retries` of a request or file beyond this is a mistake that would only multiply an outage.
 const RETRIES_MAX: u32 = 10;
@@ -42,7 +42,7 @@ pub async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Res
     match prepared {
         Ok(()) => Ok(false),
         Err(error) => {
-            answer::error(session, ctx, &error).await?;
+            Box::pin(answer::error(session, ctx, &error)).await?;
             Ok(true)
         }
     }
@@ -63,13 +63,11 @@ async fn read(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result
         session.write_continue_response().await?;
     }
     let (begun, patience) = (Instant::now(), Duration::from_millis(ctx.snapshot.config.gateway.body_timeout_ms));
+    let mut left = patience;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
-        // A slow line gets more time as it delivers; one that drips does not.
-        let deadline = begun + patience + Duration::from_secs(ctx.bytes_in / SLOWEST_BYTES_PER_S);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let piece = match within(left, session.read_request_body()).await {
+        let piece = match within(left, pin!(session.read_request_body())).await {
             Some(Ok(Some(piece))) => piece,
             Some(Ok(None)) => break,
             Some(Err(cause)) => return broken_body(gateway, cause),
@@ -90,10 +88,17 @@ async fn read(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result
             }
             rest.extend_from_slice(&piece);
         }
+        if session.as_downstream_mut().is_body_done() {
+            break;
+        }
+        // A slow line gets more time as it delivers; one that drips does not.
+        let earned = Duration::from_secs(ctx.bytes_in / SLOWEST_BYTES_PER_S);
+        left = (patience + earned).saturating_sub(begun.elapsed());
     }
     ctx.buffered = Some(buffered);
     let body = if rest.is_empty() { first } else { rest.freeze() };
-    Ok(decode::body(session.get_header(header::CONTENT_ENCODING), body, limit).await)
+    let encoding = session.get_header(header::CONTENT_ENCODING);
+    Ok(if encoding.is_none() { Ok(body) } else { Box::pin(decode::body(encoding, body, limit)).await })
 }
 
 /// A body that cannot be read to its end: bad chunk framing and a short body are the client's to hear of.
@@ -242,8 +247,8 @@ fn unknown_model(model: &str, near: Option<&str>) -> ApiError {
 
 /// LiteLLM's request headers win over the body's members.
 fn honour_headers(session: &Session, wishes: &mut Wishes) -> Result<(), ApiError> {
-    let text = |name: &str| session.get_header(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    if let Some(seconds) = text("x-litellm-timeout") {
+    let text = |name: &HeaderName| session.get_header(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(seconds) = text(&names::TIMEOUT) {
         let seconds: f64 = seconds.parse().ok().filter(|s: &f64| s.is_finite() && *s > 0.0).ok_or_else(|| {
             ApiError::new(&error::BAD_REQUEST, "x-litellm-timeout must be a number of seconds")
                 .param("x-litellm-timeout")
@@ -252,7 +257,7 @@ fn honour_headers(session: &Session, wishes: &mut Wishes) -> Result<(), ApiError
         wishes.timeout_ms = Some(limit_ms);
         wishes.stream_timeout_ms = Some(limit_ms);
     }
-    if let Some(retries) = text("x-litellm-num-retries") {
+    if let Some(retries) = text(&names::NUM_RETRIES) {
         wishes.num_retries = Some(retries.parse().map_err(|_| {
             let words = "x-litellm-num-retries must be a whole number";
             ApiError::new(&error::BAD_REQUEST, words).param("x-litellm-num-retries")

@@ -111,15 +111,17 @@ impl Nap {
 }
 
 /// Waits for a future for at most `limit`, on the same timers; none when it is over.
-pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    let end = Instant::now() + limit;
+///
+/// The future comes pinned: by value it would lie in the caller's future twice, and be copied.
+pub async fn within<T>(limit: Duration, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut left = limit;
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if let Ok(done) = pingora_timeout::timeout(left.min(NAP_MAX), &mut future).await {
+        let nap = left.min(NAP_MAX);
+        if let Ok(done) = pingora_timeout::timeout(nap, &mut future).await {
             return Some(done);
         }
-        if left <= NAP_MAX {
+        left -= nap;
+        if left.is_zero() {
             return None;
         }
     }
@@ -189,6 +191,7 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::pin;
 
     const TICK: Duration = Duration::from_millis(10);
 
@@ -237,9 +240,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_future_is_waited_for_within_its_limit_only() {
-        assert_eq!(within(TICK, async { 7 }).await, Some(7));
+        assert_eq!(within(TICK, pin!(async { 7 })).await, Some(7));
         let now = Instant::now();
-        assert_eq!(within(TICK * 2, std::future::pending::<()>()).await, None);
+        assert_eq!(within(TICK * 2, pin!(std::future::pending::<()>())).await, None);
         assert!(now.elapsed() >= TICK * 2);
     }
 

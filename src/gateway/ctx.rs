@@ -142,7 +142,7 @@ pub struct Attempt {
     /// Its place in the configuration.
     pub deployment: usize,
     /// The model name sent.
-    pub upstream_model: String,
+    pub upstream_model: Arc<str>,
     /// The body for this deployment.
     pub body: Bytes,
     /// When it began.
@@ -165,7 +165,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// An attempt that begins now.
-    pub fn new(in_use: InUse, deployment: usize, upstream_model: String, body: Bytes) -> Self {
+    pub fn new(in_use: InUse, deployment: usize, upstream_model: Arc<str>, body: Bytes) -> Self {
         Attempt {
             in_use,
             deployment,
@@ -265,14 +265,14 @@ impl Ctx {
         if !self.attempts.is_empty() {
             self.attempts.push(',');
         }
-        let elapsed = attempt.started.elapsed();
-        for part in [&deployment.id, ":", outcome, ":", &elapsed.as_millis().to_string()] {
+        let elapsed = u64::try_from(attempt.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.attempts.reserve(deployment.id.len() + outcome.len() + 16);
+        for part in [&deployment.id, ":", outcome, ":", itoa::Buffer::new().format(elapsed)] {
             self.attempts.push_str(part);
         }
     }
 }
 
-/// A version 4 UUID (RFC 9562).
 /// A random UUID (RFC 9562, version 4); written by hand, since `format!` would take longer than the rest of the record.
 fn new_id() -> HeaderValue {
     let mut bytes = fastrand::u128(..).to_be_bytes();

@@ -4,15 +4,14 @@ use super::Gateway;
 use super::accept::{caller_name, path_of};
 use super::ctx::Ctx;
 use super::hedge;
-use super::observe::course;
 use super::recover::{outcome_of_status, settle};
 use crate::api::endpoint::Kind;
 use crate::config::AccessLog;
 use crate::telemetry::access::{Line, TARGET};
-use crate::telemetry::metrics::{Direction, Dropped, Request, Tokens};
+use crate::telemetry::series::Route;
 use pingora_error::Error;
 use pingora_proxy::Session;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Settles a request, whatever its end.
 pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
@@ -30,11 +29,12 @@ pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mu
         ctx.end = if error.is_none() { "done" } else { "broken" };
     }
     let bytes_out = session.body_bytes_sent() as u64;
-    count(gateway, ctx, bytes_out);
+    let total = ctx.started.elapsed();
+    count(gateway, ctx, total, bytes_out);
     let format = ctx.snapshot.config.gateway.access_log;
     let level = level(ctx);
     if format != AccessLog::Off && log::log_enabled!(target: TARGET, level) {
-        write_line(session, ctx, bytes_out, format, level);
+        write_line(session, ctx, total, bytes_out, format, level);
     }
 }
 
@@ -58,32 +58,31 @@ fn last_outcome(ctx: &Ctx, error: Option<&Error>) -> &'static str {
     }
 }
 
-fn count(gateway: &Gateway, ctx: &Ctx, bytes_out: u64) {
+fn count(gateway: &Gateway, ctx: &Ctx, total: Duration, bytes_out: u64) {
     let metrics = &gateway.live.metrics;
-    let labels = course(ctx);
-    let since = |at: Instant| at.saturating_duration_since(ctx.started).as_secs_f64();
-    if let Some(at) = ctx.head_at {
-        metrics.head_seconds.get_or_create(&labels).observe(since(at));
-    }
-    if let Some(at) = ctx.first_byte_at {
-        metrics.first_byte_seconds.get_or_create(&labels).observe(since(at));
-    }
-    metrics.request_seconds.get_or_create(&labels).observe(ctx.started.elapsed().as_secs_f64());
-    let group = labels.group;
-    for (kind, tokens) in [("prompt", ctx.meter.prompt_tokens), ("completion", ctx.meter.completion_tokens)] {
-        if let Some(tokens) = tokens {
-            metrics.tokens.get_or_create(&Tokens { group: group.clone(), kind }).inc_by(tokens);
+    metrics.bytes_in.inc_by(ctx.bytes_in);
+    metrics.bytes_out.inc_by(bytes_out);
+    let endpoint = ctx.endpoint.map_or("none", |endpoint| endpoint.name);
+    let deployment = ctx.attempt.as_ref().map(|attempt| &ctx.snapshot.deployments[attempt.deployment]);
+    let kept = deployment.and_then(|deployment| deployment.series.route(endpoint, &deployment.group));
+    let own;
+    let route = match kept {
+        Some(route) => route,
+        None => {
+            own = Route::new(endpoint, &ctx.group());
+            &own
         }
+    };
+    let seconds = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(ctx.started).as_secs_f64());
+    route.times(metrics, seconds(ctx.head_at), seconds(ctx.first_byte_at), total.as_secs_f64());
+    route.ended(metrics, ctx.status);
+    if let Some(deployment) = deployment {
+        let tokens = [ctx.meter.prompt_tokens, ctx.meter.completion_tokens];
+        deployment.series.usage(metrics, &deployment.group, tokens, ctx.meter.cost_usd);
     }
-    if let Some(cost) = ctx.meter.cost_usd {
-        metrics.cost_usd.get_or_create(&Dropped { group: group.clone() }).inc_by(cost);
-    }
-    metrics.bytes.get_or_create(&Direction { direction: "in" }).inc_by(ctx.bytes_in);
-    metrics.bytes.get_or_create(&Direction { direction: "out" }).inc_by(bytes_out);
-    metrics.requests.get_or_create(&Request { endpoint: labels.endpoint, group, status: ctx.status }).inc();
 }
 
-fn write_line(session: &Session, ctx: &Ctx, bytes_out: u64, format: AccessLog, level: log::Level) {
+fn write_line(session: &Session, ctx: &Ctx, total: Duration, bytes_out: u64, format: AccessLog, level: log::Level) {
     let head = session.req_header();
     let deployment = ctx.attempt.as_ref().map(|attempt| &*ctx.snapshot.deployments[attempt.deployment].id);
     let line = Line {
@@ -97,7 +96,7 @@ fn write_line(session: &Session, ctx: &Ctx, bytes_out: u64, format: AccessLog, l
         deployment: deployment.unwrap_or_default(),
         status: ctx.status,
         stream: matches!(ctx.answer, super::observe::Answer::Events(_)),
-        total: ctx.started.elapsed(),
+        total,
         head: ctx.head_at.map(|at| at.saturating_duration_since(ctx.started)),
         first_byte: ctx.first_byte_at.map(|at| at.saturating_duration_since(ctx.started)),
         bytes_in: ctx.bytes_in,

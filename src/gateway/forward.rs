@@ -10,6 +10,7 @@ use super::{Gateway, admit, hedge};
 use crate::api::error::{self, ApiError};
 use crate::snapshot::Deployment;
 use bytes::Bytes;
+use pingora_core::protocols::http::compression::ResponseCompressionCtx;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -35,7 +36,7 @@ pub fn fail(ctx: &mut Ctx, error: ApiError) -> Box<Error> {
 /// The peer of the next try.
 pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     if let Some(pause) = ctx.pause.take() {
-        unless_client_leaves(session, tokio::time::sleep(pause)).await?;
+        Box::pin(unless_client_leaves(session, tokio::time::sleep(pause))).await?;
     }
     if ctx.attempt.is_none() {
         if let Some(peer) = hedge::adopt(session, ctx).await? {
@@ -51,7 +52,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
     let host = deployment.peer.host();
     if !host.is_known() {
         let limit = Duration::from_millis(snapshot.config.gateway.connect_timeout_ms);
-        if !unless_client_leaves(session, host.wait_known(limit)).await? {
+        if !Box::pin(unless_client_leaves(session, host.wait_known(limit))).await? {
             let cause = Error::explain(ErrorType::ConnectError, "the upstream's name has no address");
             return Err(super::recover::failed(ctx, cause.into_up(), false, false));
         }
@@ -87,7 +88,7 @@ pub async fn unless_client_left(session: &mut Session, ctx: &Ctx) -> Result<()> 
     }
     tokio::select! {
         biased;
-        left = session.downstream_session.read_body_or_idle(true) => Err(gone(left)),
+        left = Box::pin(session.downstream_session.read_body_or_idle(true)) => Err(gone(left)),
         () = std::future::ready(()) => Ok(()),
     }
 }
@@ -110,7 +111,7 @@ fn begin(ctx: &mut Ctx, place: usize, in_use: InUse) -> Result<()> {
     }
     let upstream_model = match &ctx.plan {
         Some(plan) => plan.resolved().upstream_model(&deployment.upstream_model),
-        None => deployment.upstream_model.clone(),
+        None => Arc::clone(&deployment.upstream_model),
     };
     let Some(source) = ctx.source() else {
         return Error::e_explain(ErrorType::InternalError, "a request without a route");
@@ -133,9 +134,8 @@ pub fn head(session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> R
     };
     let deployment = &snapshot.deployments[attempt.deployment];
     source.head(session.req_header(), deployment, attempt.body.len(), head)?;
-    // Upstreams that compress although nobody asked are understood all the same.
-    session.upstream_compression =
-        pingora_core::protocols::http::compression::ResponseCompressionCtx::new(0, true, false);
+    // The attempt before may have been answered compressed.
+    session.upstream_compression = ResponseCompressionCtx::new(0, false, false);
     start_clock(ctx, deployment);
     hedge::arm(session, ctx);
     Ok(())

@@ -20,6 +20,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_error::ErrorType;
 use pingora_proxy::HttpProxy;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,10 +64,13 @@ impl Front {
             Some(_) => settings.keepalive_timeout_ms.max(settings.header_timeout_ms),
             None => settings.header_timeout_ms,
         };
-        let read = tokio::select! {
-            biased;
-            read = within(Duration::from_millis(limit), session.read_request()) => read,
-            () = self.drained(first) => return None,
+        let read = {
+            let head = pin!(session.read_request());
+            tokio::select! {
+                biased;
+                read = within(Duration::from_millis(limit), head) => read,
+                () = self.drained(first) => return None,
+            }
         };
         match read {
             Some(Ok(true)) => self.check_head(session, settings.header_bytes_max).await,
@@ -75,7 +79,7 @@ impl Front {
                 if *cause.etype() == ErrorType::InvalidHTTPHeader {
                     log::debug!("a request head cannot be read: {}", cause.etype().as_str());
                     let error = ApiError::new(&error::BAD_REQUEST, "the request head is not valid HTTP");
-                    refuse(session, &error).await;
+                    Box::pin(refuse(session, &error)).await;
                 }
                 None
             }
@@ -108,7 +112,7 @@ impl Front {
         } else {
             return Some(());
         };
-        refuse(session, &error).await;
+        Box::pin(refuse(session, &error)).await;
         linger(session).await;
         None
     }
@@ -196,7 +200,7 @@ async fn refuse(session: &mut ServerSession, error: &ApiError) {
 
 /// Throws the rest of a request body away; true when its end was reached in time.
 async fn linger(session: &mut ServerSession) -> bool {
-    let drain = async {
+    let drain = Box::pin(async {
         loop {
             match session.read_request_body().await {
                 Ok(Some(_)) => {}
@@ -204,6 +208,6 @@ async fn linger(session: &mut ServerSession) -> bool {
                 Err(_) => return false,
             }
         }
-    };
+    });
     tokio::time::timeout(LINGER_MAX, drain).await.unwrap_or(false)
 }

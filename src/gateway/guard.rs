@@ -6,15 +6,14 @@ use super::Gateway;
 use pingora_error::{Error, ErrorType, Result};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
 /// The error type of a caught panic.
 pub const PANICKED: ErrorType = ErrorType::Custom("Panicked");
 
-/// Runs a filter's future.
-pub async fn caught<T>(gateway: &Gateway, future: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut future = pin!(future);
+/// Runs a filter's future. It comes pinned: by value it would lie in the caller's future twice, and be copied.
+pub async fn caught<T>(gateway: &Gateway, mut future: Pin<&mut impl Future<Output = Result<T>>>) -> Result<T> {
     // The record of the request may be half written after a panic; only its error answer is made from it.
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(poll) => poll,

@@ -248,7 +248,8 @@ pub async fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<Option<Box<Ht
             Ok(None)
         }
         Hedge::Running(mut rival) => {
-            let ended = unless_client_leaves(session, poll_fn(|context| Pin::new(&mut rival).poll(context))).await?;
+            let answer = poll_fn(|context| Pin::new(&mut rival).poll(context));
+            let ended = Box::pin(unless_client_leaves(session, answer)).await?;
             match ended {
                 Ok(answered) => Ok(Some(take_over(ctx, rival, answered))),
                 Err(error) => {

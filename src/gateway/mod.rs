@@ -26,7 +26,6 @@ mod replay;
 mod stream;
 
 use crate::snapshot::Live;
-use crate::telemetry::metrics::Cause;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ctx::Ctx;
@@ -37,6 +36,7 @@ use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::os::fd::RawFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,27 +54,26 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Ctx;
+    /// Boxed: Pingora's future holds it twice and is copied.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx::new(&self.live)
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx::new(&self.live))
     }
 
     /// No modules: a compressor would hold events back until the end of a stream.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        guard::caught(self, async {
-            Ok(accept::run(self, session, ctx).await? || body::run(self, session, ctx).await?)
-        })
-        .await
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
+        let run = pin!(async { Ok(accept::run(self, session, ctx).await? || body::run(self, session, ctx).await?) });
+        guard::caught(self, run).await
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        guard::caught(self, forward::peer(self, session, ctx)).await
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
+        guard::caught(self, pin!(forward::peer(self, session, ctx))).await
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Box<Ctx>, error: Box<Error>) -> Box<Error> {
         recover::not_connected(ctx, error)
     }
 
@@ -85,10 +84,10 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _fd: RawFd,
         _digest: Option<&Digest>,
-        _ctx: &mut Ctx,
+        _ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        let cause = if reused { "reused" } else { "new" };
-        self.live.metrics.connections.get_or_create(&Cause { cause }).inc();
+        let metrics = &self.live.metrics;
+        if reused { &metrics.reused_connections } else { &metrics.new_connections }.inc();
         Ok(())
     }
 
@@ -96,13 +95,13 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut RequestHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        guard::caught(self, async {
+        let run = pin!(async {
             forward::unless_client_left(session, ctx).await?;
             forward::head(session, head, ctx)
-        })
-        .await
+        });
+        guard::caught(self, run).await
     }
 
     async fn request_body_filter(
@@ -110,17 +109,25 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         bytes: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         body::emit(bytes, end, ctx);
         Ok(())
     }
 
-    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        guard::caught_now(self, || observe::upstream_head(ctx, head))
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<()> {
+        guard::caught_now(self, || {
+            observe::inflate(session, head);
+            observe::upstream_head(ctx, head)
+        })
     }
 
-    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<Ctx>) -> Result<()> {
         guard::caught_now(self, || observe::downstream_head(head, ctx))
     }
 
@@ -129,7 +136,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         bytes: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
         guard::caught_now(self, || observe::body(self, bytes, end, ctx))?;
         Ok(None)
@@ -140,27 +147,27 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
         reused: bool,
     ) -> Box<Error> {
         let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
         recover::failed(ctx, error, reused, answered)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
         recover::finally(self, session, error, ctx).await
     }
 
     /// Pingora's own lines name query strings; the access line tells what happened.
-    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Ctx>, _: &Error) -> bool {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Box<Ctx>, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Ctx>) {
         finish::run(self, session, error, ctx);
     }
 }

@@ -26,3 +26,7 @@ pub static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Tells nginx not to hold a stream back.
 pub static ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// The client's own time limit in seconds.
+pub static TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-timeout");
+/// The client's own number of retries.
+pub static NUM_RETRIES: HeaderName = HeaderName::from_static("x-litellm-num-retries");

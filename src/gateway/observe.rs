@@ -1,7 +1,7 @@
 //! The upstream's answer: what it is, what of it the client sees, and whether it is a failure that may be tried again.
 
 use super::Gateway;
-use super::answer::{self, Head, head_of};
+use super::answer::{self, Head, bare_head_of, head_of};
 use super::clock::Clock;
 use super::ctx::Ctx;
 use super::hedge;
@@ -17,12 +17,14 @@ use crate::config::{ReasoningField, ResponseModel};
 use crate::routing::plan::{Cause, Next};
 use crate::snapshot::Deployment;
 use crate::telemetry::metrics;
+use crate::upstream::head::decimal;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::{self, HeaderValue};
+use pingora_core::protocols::http::compression::ResponseCompressionCtx;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
-use std::sync::Arc;
+use pingora_proxy::Session;
 use std::time::{Duration, Instant};
 
 /// Above this size a whole answer is no longer judged but passed on as it comes.
@@ -62,8 +64,17 @@ pub enum Answer {
 
 /// A document being collected.
 pub struct Whole {
-    head: Box<Head>,
+    head: Head,
     body: BytesMut,
+}
+
+/// Has an answer inflated that is compressed although nobody asked. Only then: Pingora would read the request's list of
+/// encodings as soon as it may inflate.
+pub fn inflate(session: &mut Session, head: &mut ResponseHeader) {
+    if head.headers.contains_key(header::CONTENT_ENCODING) && !head.status.is_informational() {
+        session.upstream_compression = ResponseCompressionCtx::new(0, true, false);
+        session.upstream_compression.response_header_filter(head, false);
+    }
 }
 
 /// The first look at an answer's head. A failure that may be tried again ends the attempt here.
@@ -135,9 +146,8 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         }
     } else if whole {
         ctx.cell.hold(Hold::Whole);
-        let replaced = ResponseHeader::build_no_case(head.status, None)?;
-        ctx.answer = Answer::Whole(Whole { head: Box::new(shown), body: BytesMut::new() });
-        *head = replaced;
+        ctx.answer = Answer::Whole(Whole { head: shown, body: BytesMut::new() });
+        *head = bare_head_of(head.status).into();
         return Ok(());
     } else {
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
@@ -313,9 +323,8 @@ fn whole(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     if !failed && collected.body.len() > JUDGED_BYTES_MAX {
         log::warn!("an answer above {JUDGED_BYTES_MAX} bytes is passed on unjudged");
         let document = std::mem::take(&mut collected.body).freeze();
-        let mut head = std::mem::replace(&mut *collected.head, head_of(StatusCode::OK));
+        let Some(mut head) = take_head(ctx) else { return Ok(()) };
         head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        ctx.answer = Answer::Raw;
         ctx.head_at = Some(Instant::now());
         ctx.cell.release(Box::new(head.into()));
         *body = Some(document);
@@ -370,10 +379,9 @@ fn judge(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()>
 
 /// Lets the head go with the document behind it.
 fn show(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()> {
-    let Answer::Whole(collected) = &mut ctx.answer else { return Ok(()) };
-    let mut head = std::mem::replace(&mut *collected.head, head_of(StatusCode::OK));
+    let Some(mut head) = take_head(ctx) else { return Ok(()) };
     head.headers.remove(header::TRANSFER_ENCODING);
-    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+    head.headers.insert(header::CONTENT_LENGTH, decimal(document.len()));
     ctx.status = head.status.as_u16();
     ctx.head_at = Some(Instant::now());
     ctx.first_byte_at = ctx.head_at;
@@ -382,10 +390,10 @@ fn show(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()> 
     Ok(())
 }
 
-/// The head of an answer that turned out to have no body.
+/// The head of an answer that was being collected.
 pub fn take_head(ctx: &mut Ctx) -> Option<Head> {
     match std::mem::replace(&mut ctx.answer, Answer::Raw) {
-        Answer::Whole(collected) => Some(*collected.head),
+        Answer::Whole(collected) => Some(collected.head),
         Answer::Raw | Answer::Events(_) => None,
     }
 }
@@ -447,9 +455,4 @@ fn redacted(ctx: &Ctx, bytes: Bytes) -> Bytes {
     }
     clean.extend_from_slice(&bytes[from..]);
     clean.into()
-}
-
-/// The group's labels for metrics of this request.
-pub fn course(ctx: &Ctx) -> metrics::Course {
-    metrics::Course { endpoint: ctx.endpoint.map_or("none", |endpoint| endpoint.name), group: Arc::clone(&ctx.group()) }
 }

@@ -335,7 +335,7 @@ pub fn settle(ctx: &mut Ctx, outcome: &'static str) {
     }
     // Last, so that whoever has seen the count finds the state that belongs to it.
     let labels = metrics::Attempt { group: deployment.group.clone(), deployment: deployment.id.clone(), outcome };
-    ctx.live.metrics.attempts.get_or_create(&labels).inc();
+    deployment.series.attempt(&ctx.live.metrics, &labels);
     match changed {
         Some(State::Closed) => log::info!("deployment {} of {} is well again", deployment.id, deployment.group),
         Some(state) => {

@@ -146,15 +146,13 @@ impl Names {
 
 impl Resolved {
     /// The model name to send upstream, given the deployment's own.
-    pub fn upstream_model(&self, own: &str) -> String {
-        let mut model = match &self.fill {
-            Some(fill) => own.replacen('*', fill, 1),
-            None => own.to_owned(),
+    pub fn upstream_model(&self, own: &Arc<str>) -> Arc<str> {
+        let model = match (&self.fill, &self.suffix) {
+            (None, None) => return Arc::clone(own),
+            (Some(fill), _) => own.replacen('*', fill, 1),
+            (None, Some(_)) => own.to_string(),
         };
-        if let Some(suffix) = &self.suffix {
-            model.push_str(suffix);
-        }
-        model
+        (model + self.suffix.as_deref().unwrap_or_default()).into()
     }
 }
 
@@ -207,7 +205,7 @@ mod tests {
             Some((vec![0], None, Some(":online/linkup:memory-90".into())))
         );
         assert_eq!(found(&names, "glm:"), None);
-        assert_eq!(names.find("glm:online").unwrap().upstream_model("z/glm"), "z/glm:online");
+        assert_eq!(names.find("glm:online").unwrap().upstream_model(&"z/glm".into()), "z/glm:online".into());
     }
 
     #[test]
@@ -225,7 +223,7 @@ mod tests {
         assert_eq!(found(&names, "openai/any/thing"), Some((vec![1], Some("any/thing".into()), None)));
         assert_eq!(found(&names, "openai/gpt-5"), Some((vec![2], Some("5".into()), None)));
         assert_eq!(found(&names, "other").unwrap().0, vec![0]);
-        assert_eq!(names.find("openai/gpt-5").unwrap().upstream_model("x-*"), "x-5");
+        assert_eq!(names.find("openai/gpt-5").unwrap().upstream_model(&"x-*".into()), "x-5".into());
         assert_eq!(found(&names, "glm:online").unwrap().0, vec![3], "a suffix on a known name beats a wildcard");
     }
 

@@ -28,7 +28,7 @@ impl Deployment {
         model: &str,
         unwanted: &[String],
     ) -> Result<Edited, Refused> {
-        let rules = match model == self.upstream_model {
+        let rules = match model == &*self.upstream_model {
             true => Cow::Borrowed(&self.rules),
             false => Cow::Owned(self.rules.for_model(model)),
         };
@@ -38,13 +38,17 @@ impl Deployment {
             match action {
                 Action::Remove => splice.remove(*index),
                 Action::Rename(key) => splice.rename(*index, key),
-                Action::Replace(value) => splice.replace(*index, value.to_vec()),
+                Action::Replace(value) => splice.replace(*index, &value[..]),
             }
         }
         for (name, value, _) in &edit.additions {
             splice.append(name, value);
         }
-        set_model(&mut splice, doc, skim, model);
+        let quoted = match model == &*self.upstream_model {
+            true => Cow::Borrowed(&*self.quoted_model),
+            false => Cow::Owned(quoted(model)),
+        };
+        set_model(&mut splice, doc, skim, quoted);
         for index in unwanted.iter().filter_map(|name| skim.find(doc, name)) {
             splice.remove(index);
         }
@@ -52,12 +56,17 @@ impl Deployment {
     }
 }
 
-fn set_model(splice: &mut Splice<'_>, doc: &Bytes, skim: &Skim, model: &str) {
-    let mut quoted = Vec::with_capacity(model.len() + 2);
-    quote_into(&mut quoted, model);
+fn set_model<'a>(splice: &mut Splice<'a>, doc: &Bytes, skim: &Skim, quoted: Cow<'a, [u8]>) {
     match skim.find(doc, "model") {
-        Some(index) if skim.value(doc, index) == quoted => {}
+        Some(index) if skim.value(doc, index) == &*quoted => {}
         Some(index) => splice.replace(index, quoted),
         None => splice.append("model", &quoted),
     }
+}
+
+/// A name as a JSON string.
+pub fn quoted(name: &str) -> Vec<u8> {
+    let mut quoted = Vec::with_capacity(name.len() + 2);
+    quote_into(&mut quoted, name);
+    quoted
 }

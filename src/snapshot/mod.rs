@@ -18,9 +18,11 @@ use crate::routing::limit::Limits;
 use crate::routing::plan::Fallbacks;
 use crate::routing::resolve::{Entry, Names, Resolved};
 use crate::routing::vitals::{Policy, Vitals};
+use crate::telemetry::series::Series;
 use crate::upstream::address::Directory;
 use crate::upstream::{head, peer};
 use bytes::Bytes;
+use http::HeaderValue;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,7 +37,13 @@ pub struct Deployment {
     /// The name clients use for its group.
     pub group: Arc<str>,
     /// The model name it sends; may hold a `*`.
-    pub upstream_model: String,
+    pub upstream_model: Arc<str>,
+    /// The same as a JSON string.
+    pub quoted_model: Vec<u8>,
+    /// Its group as a header; none where the name cannot be one.
+    pub group_header: Option<HeaderValue>,
+    /// The same of its id.
+    pub id_header: Option<HeaderValue>,
     /// Its parameter rules.
     pub rules: Rules,
     /// Whether parameters it does not take are dropped instead of refused.
@@ -54,6 +62,8 @@ pub struct Deployment {
     pub stream_head_timeout: Duration,
     /// What traffic shows of it.
     pub vitals: Arc<Vitals>,
+    /// Where its requests are counted.
+    pub series: Series,
 }
 
 impl Deployment {
@@ -267,7 +277,10 @@ fn deployment(entry: &config::Deployment, config: &Config, directory: &Directory
     Some(Deployment {
         id: entry.id.as_str().into(),
         group: entry.group.as_str().into(),
-        upstream_model: entry.upstream_model.clone(),
+        upstream_model: entry.upstream_model.as_str().into(),
+        quoted_model: edit::quoted(&entry.upstream_model),
+        group_header: HeaderValue::from_str(&entry.group).ok(),
+        id_header: HeaderValue::from_str(&entry.id).ok(),
         rules: Rules::new(family, &entry.upstream_model, drop, &additional, &entry.allowed_params, &entry.defaults),
         drops_params: drop,
         peer: peer::Template::new(
@@ -292,5 +305,6 @@ fn deployment(entry: &config::Deployment, config: &Config, directory: &Directory
         head_timeout: Duration::from_millis(head_timeout_ms.unwrap_or(HEAD_TIMEOUT_MS)),
         stream_head_timeout: Duration::from_millis(stream_timeout_ms.unwrap_or(HEAD_TIMEOUT_MS)),
         vitals: Arc::default(),
+        series: Series::default(),
     })
 }

@@ -184,9 +184,10 @@ fn push_address(out: &mut String, address: SocketAddr) {
 
 /// Text on a log line: what could break the line or be taken for another field is quoted.
 fn push_plain(out: &mut String, text: &str) {
-    let plain = |byte: u8| byte > b' ' && byte < 0x7f && !matches!(byte, b'"' | b'=' | b'\\');
+    let plain = |byte: u8| (byte > b' ') & (byte < 0x7f) & (byte != b'"') & (byte != b'=') & (byte != b'\\');
     let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '=' | '\\');
-    if text.bytes().all(plain) || !text.contains(odd) {
+    // No early exit: that is what lets this become vector code.
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) || !text.contains(odd) {
         out.push_str(text);
     } else {
         let _ = write!(out, "{text:?}");

@@ -69,11 +69,9 @@ pub struct Dropped {
     pub group: Arc<str>,
 }
 
-/// Direction of bytes.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Direction {
-    /// `in` from clients, `out` to clients.
-    pub direction: &'static str,
+struct Direction {
+    direction: &'static str,
 }
 
 /// Kinds of tokens.
@@ -125,10 +123,14 @@ pub struct Metrics {
     pub cancelled: Family<Cause, Counter>,
     /// Parameters dropped before the request went upstream.
     pub dropped_params: Family<Dropped, Counter>,
-    /// Upstream connections by `new` or `reused`.
-    pub connections: Family<Cause, Counter>,
-    /// Body bytes.
-    pub bytes: Family<Direction, Counter>,
+    /// Upstream connections made for a request.
+    pub new_connections: Counter,
+    /// Upstream connections taken from the pool.
+    pub reused_connections: Counter,
+    /// Body bytes from clients.
+    pub bytes_in: Counter,
+    /// Body bytes to clients.
+    pub bytes_out: Counter,
     /// Tokens as upstreams reported them.
     pub tokens: Family<Tokens, Counter>,
     /// US dollars as upstreams reported them.
@@ -164,8 +166,10 @@ impl Default for Metrics {
             truncated: Family::default(),
             cancelled: Family::default(),
             dropped_params: Family::default(),
-            connections: Family::default(),
-            bytes: Family::default(),
+            new_connections: Counter::default(),
+            reused_connections: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
             tokens: Family::default(),
             cost_usd: Family::default(),
             denied: Family::default(),
@@ -181,6 +185,11 @@ impl Metrics {
     fn register(&mut self) {
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let (connections, bytes) = (Family::<Cause, Counter>::default(), Family::<Direction, Counter>::default());
+        self.new_connections = connections.get_or_create_owned(&Cause { cause: "new" });
+        self.reused_connections = connections.get_or_create_owned(&Cause { cause: "reused" });
+        self.bytes_in = bytes.get_or_create_owned(&Direction { direction: "in" });
+        self.bytes_out = bytes.get_or_create_owned(&Direction { direction: "out" });
         let registry = &mut self.registry;
         registry.register("build_info", "Version of the running binary", build);
         registry.register("requests", "Requests ended", self.requests.clone());
@@ -197,13 +206,13 @@ impl Metrics {
         registry.register("requests_limited", "Requests that found no room under a limit", self.limited.clone());
         registry.register("hedges", "Second attempts beside silent first ones", self.hedges.clone());
         registry.register("deployment_resting", "Deployments resting after failures", self.resting.clone());
-        registry.register("upstream_connections", "Upstream connections used", self.connections.clone());
+        registry.register("upstream_connections", "Upstream connections used", connections);
         registry.register("stream_frames", "Stream frames passed on", self.stream_frames.clone());
         registry.register("stream_odd_frames", "Stream frames that were no JSON", self.odd_frames.clone());
         registry.register("streams_truncated", "Streams without their end mark", self.truncated.clone());
         registry.register("requests_cancelled", "Requests whose client left", self.cancelled.clone());
         registry.register("params_dropped", "Parameters dropped", self.dropped_params.clone());
-        registry.register("body", "Body bytes from and to clients", self.bytes.clone());
+        registry.register("body", "Body bytes from and to clients", bytes);
         registry.register("tokens", "Tokens as upstreams reported them", self.tokens.clone());
         registry.register("cost_usd", "US dollars as upstreams reported them", self.cost_usd.clone());
         registry.register("requests_denied", "Requests refused by authentication", self.denied.clone());

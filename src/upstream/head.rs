@@ -134,7 +134,7 @@ impl Template {
             add(CONTENT_TYPE, value.clone());
         }
         if let Some(length) = request.content_length {
-            add(CONTENT_LENGTH, HeaderValue::from(length));
+            add(CONTENT_LENGTH, decimal(length));
         }
         if request.messages || request.forward {
             let mut passed = HeaderMap::new();
@@ -177,6 +177,11 @@ fn passing<'h>(
         }
         anthropic || NANOGPT_HEADERS.contains(&name) || (name.starts_with("x-") && !name.starts_with("x-stainless-"))
     })
+}
+
+/// A number as a header value, with one allocation where `HeaderValue::from` needs two.
+pub fn decimal(number: usize) -> HeaderValue {
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or_else(|_| HeaderValue::from(number))
 }
 
 fn accept(accepted: Accepted) -> HeaderValue {

@@ -114,8 +114,12 @@ impl Skim {
 
     /// The text of a member's key, escapes decoded; empty when there is no such member.
     pub fn key<'d>(&self, doc: &'d [u8], index: usize) -> Cow<'d, str> {
-        let key = self.members.get(index).and_then(|member| doc.get(member.key_span()));
-        key.and_then(string).unwrap_or_default()
+        let Some(member) = self.members.get(index) else { return Cow::default() };
+        let Some([b'"', inner @ .., b'"']) = doc.get(member.key_span()) else { return Cow::default() };
+        match member.key_escaped {
+            false => Cow::Borrowed(str::from_utf8(inner).unwrap_or_default()),
+            true => string(&doc[member.key_span()]).unwrap_or_default(),
+        }
     }
 
     /// The bytes of a member's value; empty when there is no such member.

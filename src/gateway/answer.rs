@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const SKIP_BYTES_MAX: u64 = 256 * 1024;
 
 /// Headers most answers have.
-const HEADERS_USUAL: usize = 16;
+const HEADERS_USUAL: usize = 12;
 
 /// The head of an answer to the client. Its names go out in lower case, as LiteLLM's do: Pingora's own builder keeps a
 /// second map for their case.

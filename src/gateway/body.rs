@@ -26,6 +26,9 @@ const RETRIES_MAX: u32 = 10;
 /// Default of `num_retries` (contract, section 7).
 const RETRIES_DEFAULT: u32 = 2;
 
+/// Room made at once for a body that announces its length; it grows beyond.
+const RESERVED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// An upload at this rate or faster is never too slow.
 const SLOWEST_BYTES_PER_S: u64 = 16 * 1024;
 
@@ -84,6 +87,8 @@ async fn read(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result
             first = piece;
         } else {
             if rest.is_empty() {
+                // What was announced is a promise only, so no more than this is believed.
+                rest.reserve(announced.unwrap_or(0).min(RESERVED_BYTES_MAX) as usize);
                 rest.extend_from_slice(&first);
             }
             rest.extend_from_slice(&piece);
@@ -267,9 +272,12 @@ fn honour_headers(session: &Session, wishes: &mut Wishes) -> Result<(), ApiError
 }
 
 /// Puts this attempt's bytes in the place of the replayed body.
-pub fn emit(body: &mut Option<Bytes>, end: bool, ctx: &Ctx) {
+pub fn emit(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) {
     if !end {
         return;
     }
-    *body = ctx.attempt.as_ref().map(|attempt| attempt.body.clone()).filter(|body| !body.is_empty());
+    *body = ctx.attempt.as_mut().and_then(|attempt| {
+        attempt.body_given = true;
+        Some(attempt.body.clone()).filter(|body| !body.is_empty())
+    });
 }

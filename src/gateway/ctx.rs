@@ -83,7 +83,7 @@ pub struct Ctx {
 
 /// What the body wants.
 pub struct Ask {
-    /// The whole body, decoded.
+    /// The whole body, decoded; empty once it is not needed any more.
     pub doc: Bytes,
     /// Its members; none for a form.
     pub skim: Option<Skim>,
@@ -145,6 +145,8 @@ pub struct Attempt {
     pub upstream_model: Arc<str>,
     /// The body for this deployment.
     pub body: Bytes,
+    /// Pingora has been given the body.
+    pub body_given: bool,
     /// When it began.
     pub started: Instant,
     /// Which of the host's addresses is next.
@@ -171,6 +173,7 @@ impl Attempt {
             deployment,
             upstream_model,
             body,
+            body_given: false,
             started: Instant::now(),
             address_try: 0,
             address: None,
@@ -256,6 +259,18 @@ impl Ctx {
     pub fn head_limit(&self, deployment: &Deployment) -> Duration {
         let own = if self.wants_stream() { deployment.stream_head_timeout } else { deployment.head_timeout };
         self.time_left().unwrap_or(own)
+    }
+
+    /// Lets the request's bytes go once the client has an answer, so that no other attempt can need them: a stream may
+    /// last for an hour. Without effect as long as Pingora has not been given the body.
+    pub fn forget_body(&mut self) {
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.body_given) else { return };
+        attempt.body = Bytes::new();
+        self.cell.seal(Bytes::new());
+        if let Some(ask) = self.ask.as_mut().and_then(Arc::get_mut) {
+            (ask.doc, ask.skim) = (Bytes::new(), None);
+        }
+        self.buffered = None;
     }
 
     /// Closes the running try in the record; `outcome` is its word.

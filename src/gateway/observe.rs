@@ -156,6 +156,7 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
             }
         }
         ctx.answer = Answer::Raw;
+        ctx.forget_body();
     }
     *head = shown.into();
     ctx.head_at = Some(Instant::now());
@@ -299,6 +300,7 @@ fn announce(ctx: &mut Ctx, waits: bool, last: Option<&LastWords>) -> Result<()> 
     }
     ctx.head_at.get_or_insert_with(Instant::now);
     ctx.cell.with_clock(|clock| (clock.content, clock.release) = (None, None));
+    ctx.forget_body();
     Ok(())
 }
 

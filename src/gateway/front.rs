@@ -23,6 +23,7 @@ use pingora_proxy::HttpProxy;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// After an answer that came before the end of the body, the rest is thrown away for at most so long, so that the
 /// client can read the answer before the connection is reset.
@@ -139,6 +140,7 @@ impl HttpServerApp for Front {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        self.live.workers.get_or_init(Handle::current);
         let first = !session.take_connection_user_context().is_some_and(|served| served.is::<Served>());
         // Counted before its head is there: a process that ends may not overlook a connection it has accepted.
         let arriving = first.then(|| self.live.arrive());
@@ -147,7 +149,8 @@ impl HttpServerApp for Front {
             session.set_pipelining_enabled(true);
             // The hall decides what an unread body means for the connection (`answer::send`).
             session.set_close_on_response_before_downstream_finish(false);
-            self.read_head(&mut session, first).await?;
+            // Boxed, so that a connection does not keep room for it while its request is served.
+            Box::pin(self.read_head(&mut session, first)).await?;
         }
         if *shutdown.borrow() || self.live.is_closing() {
             session.set_keepalive(None);

@@ -4,6 +4,7 @@ mod authorities;
 pub mod control;
 mod drain;
 mod leash;
+mod memory;
 mod names;
 mod reload;
 pub mod supervisor;
@@ -17,6 +18,7 @@ use crate::snapshot::{Live, Snapshot};
 use crate::upstream::address::Directory;
 use crate::upstream::exchange::Dialer;
 use authorities::Authorities;
+use memory::Returner;
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
 use pingora_core::server::configuration::{Opt, ServerConf};
@@ -161,15 +163,16 @@ fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Se
     let warden = Warden::new(Arc::clone(live), Arc::new(reloader), options.listen.port());
     server.add_service(background_service("warden", warden));
     server.add_service(background_service("names", names::Refresher::new(Arc::clone(live))));
+    server.add_service(background_service("memory", Returner::new(Arc::clone(live), options.threads)));
     server
 }
 
-/// A client that vanished without a word is noticed by the kernel.
 /// An answer of up to this size goes out with its head in one write: a copy is cheaper than a system call.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 fn listener(address: SocketAddr) -> ListenerConfig {
     let mut options = TcpSocketOptions::default();
+    // A client that vanished without a word is noticed by the kernel.
     options.tcp_keepalive = Some(pingora_core::protocols::l4::ext::TcpKeepalive {
         idle: Duration::from_secs(60),
         interval: Duration::from_secs(15),

@@ -8,9 +8,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::address::Directory;
 use crate::upstream::exchange::Dialer;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// What the process keeps while snapshots come and go.
@@ -28,6 +29,8 @@ pub struct Live {
     pub guard: Guard,
     /// Who waits for room.
     pub queue: Arc<Queue>,
+    /// The runtime of the threads that serve requests; known with the first connection.
+    pub workers: OnceLock<Handle>,
     started: Instant,
     in_flight: AtomicI64,
     arriving: AtomicI64,
@@ -54,6 +57,7 @@ impl Live {
         Live {
             guard,
             queue: Arc::default(),
+            workers: OnceLock::new(),
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics: Metrics::default(),
             directory,

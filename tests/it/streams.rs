@@ -6,7 +6,7 @@ use nanogate::standin::{Frame, Outcome, Script, Standin, Step};
 use serde_json::{Value, json};
 
 use crate::support::raw::{self, Client, Ending};
-use crate::support::{DEADLINE, standin};
+use crate::support::{DEADLINE, eventually, standin};
 use crate::traffic::{
     CHAT, MESSAGES, SENT, ask, chat_stream, delta, finish, frame, gateway, metric, metric_becomes, post, posted,
     renamed, shown, until, with,
@@ -297,4 +297,45 @@ async fn two_hundred_streams_at_once_are_whole() {
     assert!(upstream.wait_for(DEADLINE, |all| all.iter().all(|one| one.outcome == Outcome::Answered)).await);
     assert_eq!(metric(&gateway, "nanogate_stream_frames_total").await, 200.0 * 22.0);
     assert!(metric_becomes(&gateway, "nanogate_requests_in_flight", 0.0).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_has_begun_does_not_keep_its_request() {
+    let upstream = standin(sse(&[&delta("a"), &finish()]).gap_ms(3000)).await;
+    let gateway = gateway(&upstream, "", "").await;
+    let large = with(chat_stream(), json!({"messages": [{"role": "user", "content": "x".repeat(500_000)}]}));
+    let mut client = posted(&gateway, CHAT, &large).await;
+    let head = client.head().await;
+    let first = client.piece().await.expect("a first frame");
+    assert!(metric_becomes(&gateway, "nanogate_buffered_bytes", 0.0).await, "the body is still in memory");
+    assert_eq!(metric(&gateway, "nanogate_requests_in_flight").await, 1.0, "the stream is over already");
+    let rest = client.rest(head).await;
+    assert_eq!(rest.ending, Ending::Complete);
+    assert!(rest.text().ends_with(DONE), "{}", rest.text());
+    assert!(!first.bytes.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_of_ended_streams_goes_back() {
+    const STREAMS: usize = 400;
+    let upstream = standin(sse(&[&delta("a"), &finish()]).gap_ms(2000)).await;
+    let gateway = gateway(&upstream, "", "").await;
+    assert_eq!(post(&gateway, CHAT, &chat_stream()).await.status, 200);
+    let idle = gateway.rss_bytes();
+    let mut clients = Vec::new();
+    for _ in 0..STREAMS {
+        clients.push(posted(&gateway, CHAT, &chat_stream()).await);
+    }
+    let mut heads = Vec::new();
+    for client in &mut clients {
+        heads.push(client.head().await);
+    }
+    let full = gateway.rss_bytes();
+    for (client, head) in clients.iter_mut().zip(heads) {
+        assert_eq!(client.rest(head).await.ending, Ending::Complete);
+    }
+    drop(clients);
+    assert!(full - idle > (STREAMS as u64) * 30_000, "the streams took {} bytes", full - idle);
+    let goes_back = eventually(DEADLINE, || gateway.rss_bytes() < idle + (full - idle) / 3).await;
+    assert!(goes_back, "{idle} bytes idle, {full} with {STREAMS} streams, {} after them", gateway.rss_bytes());
 }

@@ -1,0 +1,91 @@
+//! Memory nobody uses any more goes back to the kernel.
+//!
+//! mimalloc gives freed pages back a second later, but a thread looks for its own, and for those that are due, only
+//! while it is asked for memory: once in 10,000 of the larger allocations (its option `generic_collect`). A gateway that
+//! has become quiet asks for none and would keep what its busiest minute needed. So every thread is asked here, for a
+//! millisecond, when traffic has ended or much of it has.
+
+use crate::snapshot::Live;
+use async_trait::async_trait;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longer than mimalloc waits before it gives a page back (`purge_delay`, one second).
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// The first time pages become free, the second time they are due.
+const TIMES: u32 = 2;
+/// Tasks for each worker: as they keep a thread busy and there are more of them than threads, every thread gets one.
+const TASKS_PER_WORKER: usize = 4;
+/// More than mimalloc's `generic_collect`.
+const ALLOCATIONS: usize = 10_500;
+/// Beyond the sizes that mimalloc serves without a look at anything else.
+const BLOCK_BYTES: usize = 2048;
+
+/// Has freed memory given back.
+pub struct Returner {
+    live: Arc<Live>,
+    threads: usize,
+}
+
+/// What tells how much is going on.
+#[derive(Clone, Copy)]
+struct Traffic {
+    bytes: (u64, u64),
+    in_flight: i64,
+}
+
+impl Returner {
+    /// Watches the traffic of `live`, which so many threads serve.
+    pub fn new(live: Arc<Live>, threads: usize) -> Self {
+        Returner { live, threads }
+    }
+
+    async fn stir(&self) {
+        let Some(workers) = self.live.workers.get() else { return };
+        let all: Vec<_> = (0..self.threads * TASKS_PER_WORKER).map(|_| workers.spawn(async { stir() })).collect();
+        for task in all {
+            // Only a runtime that ends refuses, and then its memory goes anyway.
+            let _ = task.await;
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        let metrics = &self.live.metrics;
+        Traffic { bytes: (metrics.bytes_in.get(), metrics.bytes_out.get()), in_flight: self.live.in_flight() }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Returner {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut before = self.traffic();
+        let (mut was_busy, mut peak, mut times) = (false, 0, 0);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = shutdown.changed() => return,
+            }
+            let now = self.traffic();
+            let is_busy = now.bytes != before.bytes;
+            peak = peak.max(now.in_flight);
+            if (was_busy && !is_busy) || now.in_flight * 2 < peak {
+                (peak, times) = (now.in_flight, TIMES);
+            }
+            if times > 0 {
+                self.stir().await;
+                times -= 1;
+            }
+            (before, was_busy) = (now, is_busy);
+        }
+    }
+}
+
+/// Makes the allocator look, for the calling thread.
+fn stir() {
+    for _ in 0..ALLOCATIONS {
+        drop(black_box(Vec::<u8>::with_capacity(black_box(BLOCK_BYTES))));
+    }
+}

@@ -3,18 +3,18 @@
 //! Decided from the head alone, before a byte of the body is read. Knows no HTTP answers and no routes.
 
 use crate::config::{Door, Secret};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 use subtle::ConstantTimeEq;
 
 /// Where a key is looked for, strongest first (reference/litellm-behaviour.md A-1). The flag says whether the value
 /// may or must carry a `Bearer` scheme.
-static CREDENTIAL_HEADERS: &[(&str, Scheme)] = &[
-    ("x-litellm-api-key", Scheme::Optional),
-    ("authorization", Scheme::Required),
-    ("api-key", Scheme::None),
-    ("x-api-key", Scheme::None),
-    ("x-goog-api-key", Scheme::None),
-    ("ocp-apim-subscription-key", Scheme::None),
+static CREDENTIAL_HEADERS: [(HeaderName, Scheme); 6] = [
+    (HeaderName::from_static("x-litellm-api-key"), Scheme::Optional),
+    (header::AUTHORIZATION, Scheme::Required),
+    (HeaderName::from_static("api-key"), Scheme::None),
+    (HeaderName::from_static("x-api-key"), Scheme::None),
+    (HeaderName::from_static("x-goog-api-key"), Scheme::None),
+    (HeaderName::from_static("ocp-apim-subscription-key"), Scheme::None),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn is_credential_header(name: &str) -> bool {
 
 fn credential(headers: &HeaderMap) -> Option<(&[u8], Scheme)> {
     CREDENTIAL_HEADERS.iter().find_map(|(name, scheme)| {
-        let value = headers.get(*name)?.as_bytes().trim_ascii();
+        let value = headers.get(name)?.as_bytes().trim_ascii();
         (!value.is_empty()).then_some((value, *scheme))
     })
 }
@@ -107,7 +107,7 @@ fn same(master: &Secret, key: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     fn ask(headers: &[(&str, &str)]) -> Result<Caller, Denied> {
         let map: HeaderMap = headers

@@ -6,13 +6,14 @@
 
 use crate::wire::json;
 use crate::wire::sse::Frame;
-use bytes::{BufMut, BytesMut};
 use std::ops::Range;
 
 /// Members whose text nobody looks at: neither the editor nor the end mark nor an error depends on it.
 static TEXT_MEMBERS: &[&[u8]] =
     &[b"\"content\":", b"\"reasoning_content\":", b"\"reasoning\":", b"\"text\":", b"\"thinking\":"];
 
+/// A longer frame holds more than a few words, and looking for its text would cost more than the long way.
+const LEARNED_BYTES_MAX: usize = 4096;
 /// A stream that has not repeated itself for so many frames is not looked at any more.
 const MISSES_MAX: u32 = 16;
 
@@ -31,25 +32,24 @@ pub struct Likeness {
 }
 
 impl Likeness {
-    /// Shows a frame as the one before it was shown; false when it is not like that.
-    pub fn show(&self, frame: &Frame, out: &mut BytesMut) -> bool {
+    /// The pieces of a frame shown as the one before it was; none when it is not like that.
+    pub fn show<'a>(&'a mut self, frame: &'a Frame) -> Option<[&'a [u8]; 3]> {
         if self.before.is_empty() || frame.is_fragment() {
-            return false;
+            return None;
         }
-        let text = frame.bytes.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*self.behind));
-        let Some(text) = text.filter(|text| json::is_text(text)) else { return false };
-        out.reserve(self.shown_before.len() + text.len() + self.shown_behind.len());
-        out.put_slice(&self.shown_before);
-        out.put_slice(text);
-        out.put_slice(&self.shown_behind);
-        true
+        let text = frame.bytes.strip_prefix(&*self.before)?.strip_suffix(&*self.behind)?;
+        if !json::is_text(text) {
+            return None;
+        }
+        self.misses = 0;
+        Some([&self.shown_before, text, &self.shown_behind])
     }
 
     /// Notes how a frame was shown that went the long way. It must be one whose facts are those of any piece of an
     /// answer: no usage, no finish reason, no end, no error.
     pub fn learn(&mut self, frame: &Frame, shown: &[u8]) {
         self.before.clear();
-        if self.misses == MISSES_MAX {
+        if self.misses == MISSES_MAX || frame.bytes.len() > LEARNED_BYTES_MAX {
             return;
         }
         self.misses += 1;
@@ -66,11 +66,6 @@ impl Likeness {
             part.clear();
             part.extend_from_slice(bytes);
         }
-    }
-
-    /// Counts a frame that was alike.
-    pub fn hit(&mut self) {
-        self.misses = 0;
     }
 }
 
@@ -99,9 +94,8 @@ mod tests {
         Frame::new(Bytes::from(format!("data: {text}\n\n")))
     }
 
-    fn shown(likeness: &Likeness, text: &str) -> Option<String> {
-        let mut out = BytesMut::new();
-        likeness.show(&frame(text), &mut out).then(|| String::from_utf8(out.to_vec()).unwrap())
+    fn shown(likeness: &mut Likeness, text: &str) -> Option<String> {
+        likeness.show(&frame(text)).map(|pieces| String::from_utf8(pieces.concat()).unwrap())
     }
 
     fn learned() -> Likeness {
@@ -116,12 +110,12 @@ mod tests {
 
     #[test]
     fn only_the_text_may_differ() {
-        let likeness = learned();
+        let mut likeness = learned();
         for text in ["", "b", "two words", r#"a \"quoted\" line\n"#, "\u{e9}\u{1f600}"] {
             let next =
                 format!(r#"{{"model":"up","choices":[{{"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#);
             let expected = format!("data: {}\n\n", next.replace("\"up\"", "\"mine\""));
-            assert_eq!(shown(&likeness, &next), Some(expected));
+            assert_eq!(shown(&mut likeness, &next), Some(expected));
         }
         for other in [
             r#"{"model":"up2","choices":[{"delta":{"content":"a"},"finish_reason":null}]}"#,
@@ -132,12 +126,11 @@ mod tests {
             r#"{"model":"up","choices":[{"delta":{"content":null},"finish_reason":null}]}"#,
             "{\"model\":\"up\",\"choices\":[{\"delta\":{\"content\":\"a\nb\"},\"finish_reason\":null}]}",
         ] {
-            assert_eq!(shown(&likeness, other), None, "{other}");
+            assert_eq!(shown(&mut likeness, other), None, "{other}");
         }
-        let mut out = BytesMut::new();
         let mut invalid = b"data: {\"model\":\"up\",\"choices\":[{\"delta\":{\"content\":\"".to_vec();
         invalid.extend_from_slice(b"\xff\"},\"finish_reason\":null}]}\n\n");
-        assert!(!likeness.show(&Frame::new(invalid.into()), &mut out));
+        assert_eq!(likeness.show(&Frame::new(invalid.into())), None);
     }
 
     #[test]
@@ -145,13 +138,13 @@ mod tests {
         let mut likeness = Likeness::default();
         let odd = frame(r#"{"x":"say \"content\":\"a\"","n":1}"#);
         likeness.learn(&odd, &odd.bytes);
-        assert_eq!(shown(&likeness, r#"{"x":"say \"content\":\"b\"","n":1}"#), None);
+        assert_eq!(shown(&mut likeness, r#"{"x":"say \"content\":\"b\"","n":1}"#), None);
         let spaced = frame(r#"{"content": "a", "n": 1}"#);
         likeness.learn(&spaced, &spaced.bytes);
-        assert!(shown(&likeness, r#"{"content": "b", "n": 1}"#).is_some());
+        assert!(shown(&mut likeness, r#"{"content": "b", "n": 1}"#).is_some());
         let odd = frame(r#"{"x\"content":"a","n":1}"#);
         likeness.learn(&odd, &odd.bytes);
-        assert_eq!(shown(&likeness, r#"{"x\"content":"b","n":1}"#), None);
+        assert_eq!(shown(&mut likeness, r#"{"x\"content":"b","n":1}"#), None);
     }
 
     #[test]
@@ -162,6 +155,6 @@ mod tests {
             likeness.learn(&next, &next.bytes);
         }
         assert_eq!(likeness.misses, MISSES_MAX);
-        assert_eq!(shown(&likeness, r#"{"n":99,"content":"a"}"#), None);
+        assert_eq!(shown(&mut likeness, r#"{"n":99,"content":"a"}"#), None);
     }
 }

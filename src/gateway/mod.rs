@@ -23,7 +23,7 @@ mod observe;
 mod outgoing;
 mod recover;
 mod replay;
-mod stream;
+pub mod stream;
 
 use crate::snapshot::Live;
 use async_trait::async_trait;

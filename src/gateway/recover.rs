@@ -9,6 +9,7 @@ use super::ctx::Ctx;
 use super::forward::{CLIENT_LEFT, DECIDED};
 use super::guard::PANICKED;
 use super::hedge::{self, OVERTAKEN};
+use super::names;
 use super::observe::Answer;
 use super::replay::{EMPTY_ANSWER, ENDED_HERE};
 use crate::api::error::{self, ApiError};
@@ -18,7 +19,7 @@ use crate::routing::vitals::{Ending, State};
 use crate::telemetry::metrics;
 use crate::usage::Meter;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 use memchr::memmem;
 use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
@@ -95,11 +96,11 @@ pub fn outcome_of_status(status: u16) -> &'static str {
 
 /// `retry-after-ms`, or `retry-after` as seconds or as a date.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<u64>().ok()) {
+    let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(millis) = text(&names::RETRY_AFTER_MS).and_then(|text| text.parse::<u64>().ok()) {
         return Some(Duration::from_millis(millis));
     }
-    let after = text("retry-after")?;
+    let after = text(&header::RETRY_AFTER)?;
     match after.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => {

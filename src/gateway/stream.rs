@@ -136,7 +136,8 @@ impl Stream {
     /// Shows one frame; last words when it is an error.
     fn show(&mut self, frame: &Frame, out: &mut Output, meter: &mut Meter) -> Option<Passed> {
         self.frames += 1;
-        if !self.announcing && out.put_like(&mut self.likeness, frame) {
+        if let Some(pieces) = self.likeness.show(frame).filter(|_| !self.announcing) {
+            out.put_all(pieces);
             self.within_frame = false;
             return None;
         }
@@ -234,28 +235,17 @@ impl Output {
             self.only = bytes.clone();
             return;
         }
-        if self.joined.is_empty() {
-            self.joined.reserve(self.capacity);
-            self.joined.extend_from_slice(&self.only);
-            self.only = Bytes::new();
-        }
-        self.joined.extend_from_slice(bytes);
+        self.put_all([bytes]);
     }
 
-    /// Puts a frame that is like one before it; false when it is not.
-    fn put_like(&mut self, likeness: &mut Likeness, frame: &Frame) -> bool {
+    fn put_all<const N: usize>(&mut self, pieces: [&[u8]; N]) {
         if self.joined.is_empty() {
             self.joined.reserve(self.capacity);
-            self.joined.extend_from_slice(&self.only);
+            self.joined.extend_from_slice(&std::mem::take(&mut self.only));
         }
-        let is_alike = likeness.show(frame, &mut self.joined);
-        if is_alike {
-            likeness.hit();
-            self.only = Bytes::new();
-        } else if !self.only.is_empty() {
-            self.joined.clear();
+        for piece in pieces {
+            self.joined.extend_from_slice(piece);
         }
-        is_alike
     }
 
     fn finish(self) -> Bytes {

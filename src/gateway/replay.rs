@@ -217,7 +217,7 @@ impl Replay {
     async fn finish_comment(&mut self) -> Result<()> {
         let inner = self.inner_mut();
         if !inner.is_http2() && inner.has_pending_downstream_proxy_tasks() {
-            inner.write_downstream_proxy_tasks().await?;
+            Box::pin(inner.write_downstream_proxy_tasks()).await?;
         }
         Ok(())
     }
@@ -367,7 +367,7 @@ impl Session for Replay {
         let ended = self.inner_mut().response_duplex_vec(out).await?;
         self.completed |= ended;
         if !ended && self.cell.lock().last {
-            self.inner_mut().finish_body().await?;
+            Box::pin(self.inner_mut().finish_body()).await?;
             self.completed = true;
             return Error::e_explain(ENDED_HERE, "after its last words");
         }
@@ -375,6 +375,8 @@ impl Session for Replay {
     }
 
     /// Waits for the client to leave or for an alarm; a due keep-alive comment is written on the way.
+    ///
+    /// Made anew and polled for every frame, so what is rare is boxed and the order of the waits is fixed.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         loop {
             let (clock, racing) = {
@@ -384,6 +386,7 @@ impl Session for Replay {
             let streaming = self.inner().response_written().is_some();
             let Some(inner) = self.inner.as_mut() else { return Ok(None) };
             let event = tokio::select! {
+                biased;
                 event = inner.read_body_or_idle(no_body_expected) => return event,
                 event = self.alarm.wait(&clock, streaming) => event,
                 () = self.cell.hedge_won(), if racing => {
@@ -391,9 +394,9 @@ impl Session for Replay {
                 }
             };
             match event {
-                super::clock::Event::Comment(comment) => self.write_comment(comment).await?,
+                super::clock::Event::Comment(comment) => Box::pin(self.write_comment(comment)).await?,
                 super::clock::Event::Hedge => self.cell.start_hedge(),
-                super::clock::Event::Release => self.release_frames().await?,
+                super::clock::Event::Release => Box::pin(self.release_frames()).await?,
                 super::clock::Event::TimeOut(kind) => return Error::e_explain(kind.error(), kind.words()),
             }
         }

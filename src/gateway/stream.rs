@@ -174,7 +174,7 @@ impl Stream {
             Shown::Changed(data) => frame.with_data(&data),
             Shown::Dropped => return None,
         };
-        if facts.is_plain_piece() {
+        if facts.is_plain_piece() && !self.announcing {
             self.likeness.learn(frame, &shown);
         }
         out.put(&shown);

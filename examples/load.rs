@@ -2,7 +2,7 @@
 //! gateway; `benches/load/run` starts both.
 //!
 //! `load upstream <port> [--tls <file for its CA>]`
-//! `load client <host:port> <closed|open|streams> key=value …` prints one JSON object.
+//! `load client <host:port> <closed|open|streams> key=value …` prints one JSON object; `header.<name>=<value>` adds a header.
 //!
 //! What the upstream does is written in the prompt: `frames=100 pause_ms=10 hold_ms=0` makes a stream of 100 frames,
 //! 10 ms apart, that stays open and silent for `hold_ms` before its end. Every frame carries the time it was written, so
@@ -244,6 +244,9 @@ async fn client(target: &str, kind: &str, settings: &[&str]) -> Result<(), Failu
     for place in 0..number("headers", 0.0)? as usize {
         write!(more, "X-More-{place}: of the same\r\n")?;
     }
+    for (name, value) in settings.iter().filter_map(|(name, value)| Some((name.strip_prefix("header.")?, value))) {
+        write!(more, "{name}: {value}\r\n")?;
+    }
     let request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: {target}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nAccept: */*\r\nUser-Agent: bench/1\r\n{more}Content-Length: {}\r\n\r\n{body}",
         settings.get("key").unwrap_or(&"sk-load-not-a-real-key"),
@@ -262,14 +265,18 @@ async fn client(target: &str, kind: &str, settings: &[&str]) -> Result<(), Failu
     for place in 0..plan.connections {
         let apart = Duration::from_secs_f64(number("spread", 0.0)? * place as f64 / plan.connections as f64);
         let (plan, taken) = (Arc::clone(&plan), Arc::clone(&taken));
-        match kind {
-            "closed" => workers.spawn(async move { closed(&plan, begun).await }),
-            "open" => workers.spawn(async move { open(&plan, begun, &taken).await }),
-            _ => workers.spawn(async move {
-                tokio::time::sleep(apart).await;
-                streams(&plan, begun).await
-            }),
-        };
+        let kind = kind.to_owned();
+        workers.spawn(async move {
+            tokio::time::sleep(apart).await;
+            let mut seen = Seen::default();
+            match (Connection::open(&plan.target).await, kind.as_str()) {
+                (Err(cause), _) => seen.note(Err(cause), 0),
+                (Ok(connection), "closed") => closed(&plan, begun, connection, &mut seen).await,
+                (Ok(connection), "open") => open(&plan, begun, &taken, connection, &mut seen).await,
+                (Ok(connection), _) => streams(&plan, begun, connection, &mut seen).await,
+            }
+            seen
+        });
     }
     let mut seen = Seen::default();
     while let Some(worker) = workers.join_next().await {
@@ -323,42 +330,25 @@ impl Connection {
 }
 
 /// One request after the other on one connection.
-async fn closed(plan: &Plan, begun: Instant) -> Seen {
-    let mut seen = Seen::default();
-    let mut connection = match Connection::open(&plan.target).await {
-        Ok(connection) => connection,
-        Err(cause) => {
-            seen.note(Err(cause), 0);
-            return seen;
-        }
-    };
+async fn closed(plan: &Plan, begun: Instant, mut connection: Connection, seen: &mut Seen) {
     while begun.elapsed().as_secs_f64() < plan.seconds {
         let since = now_ns();
         let outcome = connection.ask(&plan.request).await;
         let broken = outcome.is_err();
         seen.note(outcome, since);
         if broken {
-            break;
+            return;
         }
     }
-    seen
 }
 
 /// Requests by the clock: each is timed from when it was due, not from when a connection was free for it.
-async fn open(plan: &Plan, begun: Instant, taken: &AtomicU64) -> Seen {
-    let mut seen = Seen::default();
-    let mut connection = match Connection::open(&plan.target).await {
-        Ok(connection) => connection,
-        Err(cause) => {
-            seen.note(Err(cause), 0);
-            return seen;
-        }
-    };
+async fn open(plan: &Plan, begun: Instant, taken: &AtomicU64, mut connection: Connection, seen: &mut Seen) {
     let begun_ns = now_ns() - begun.elapsed().as_nanos() as u64;
     loop {
         let due = taken.fetch_add(1, Ordering::Relaxed) as f64 / plan.rate;
         if due >= plan.seconds {
-            return seen;
+            return;
         }
         let due_ns = begun_ns + (due * 1e9) as u64;
         let left = due_ns.saturating_sub(now_ns());
@@ -373,29 +363,21 @@ async fn open(plan: &Plan, begun: Instant, taken: &AtomicU64) -> Seen {
         let broken = outcome.is_err();
         seen.note(outcome, since);
         if broken {
-            return seen;
+            return;
         }
     }
 }
 
 /// One stream after the other on one connection; each frame's delay is read off the frame.
-async fn streams(plan: &Plan, begun: Instant) -> Seen {
-    let mut seen = Seen::default();
-    let mut connection = match Connection::open(&plan.target).await {
-        Ok(connection) => connection,
-        Err(cause) => {
-            seen.note(Err(cause), 0);
-            return seen;
-        }
-    };
+async fn streams(plan: &Plan, begun: Instant, mut connection: Connection, seen: &mut Seen) {
     loop {
         let since = now_ns();
-        if let Err(cause) = stream(plan, &mut connection, since, &mut seen).await {
+        if let Err(cause) = stream(plan, &mut connection, since, seen).await {
             seen.note(Err(cause), since);
-            return seen;
+            return;
         }
         if begun.elapsed().as_secs_f64() >= plan.seconds {
-            return seen;
+            return;
         }
     }
 }

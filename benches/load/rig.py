@@ -5,9 +5,11 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -40,8 +42,9 @@ def wait_for(port, process, seconds=60):
 class Server:
     """A process with the server's core for itself."""
 
-    def __init__(self, name, command, port, folder, env=None, cores=None):
-        self.name, self.port = name, port
+    def __init__(self, name, command, port, folder, env=None, cores=None, settings=None):
+        # What a client has to say to this server beside the request, as settings of `client`.
+        self.name, self.port, self.settings = name, port, settings or {}
         log = open(pathlib.Path(folder, f"{name}.log"), "ab")
         cores = cores or SERVER_CORE
         self.process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log, cwd=folder, start_new_session=True,
@@ -155,6 +158,27 @@ def litellm(folder, upstream):
     config = pathlib.Path(folder, "litellm.yaml")
     config.write_text(CONFIG.format(upstream=upstream, key=KEY, scheme="http"))
     return Server("LiteLLM", ["litellm", "--config", config, "--host", "127.0.0.1", "--port", port, "--num_workers", "1"], port, folder)
+
+
+def portkey(folder, upstream):
+    port = free_port()
+    settings = {"header.x-portkey-provider": "openai", "header.x-portkey-custom-host": f"http://127.0.0.1:{upstream}/v1"}
+    return Server("Portkey", [shutil.which("gateway"), f"--port={port}", "--headless"], port, folder, {"TRUSTED_CUSTOM_HOSTS": "127.0.0.1"}, settings=settings)
+
+
+def syscalls(server, seconds=1):
+    """System calls a request by name, of a closed loop under strace; nothing without strace."""
+    if not shutil.which("strace"):
+        return None
+    with tempfile.NamedTemporaryFile() as counts:
+        tracer = subprocess.Popen(["strace", "-cfo", counts.name, *(word for pid in server.pids() for word in ("-p", str(pid)))], stderr=subprocess.DEVNULL)
+        time.sleep(1)
+        requests = client(server.port, "closed", connections=16, seconds=seconds, **server.settings)["requests"]
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait()
+        rows = [line.split() for line in pathlib.Path(counts.name).read_text().splitlines()]
+    found = {row[-1]: int(row[3]) / requests for row in rows if len(row) >= 5 and row[3].isdigit() and row[-1] != "total"}
+    return {name: round(count, 2) for name, count in found.items() if count >= 0.05}
 
 
 def start_upstream(folder, *more):

@@ -17,6 +17,8 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// The first time pages become free, the second time they are due.
 const TIMES: u32 = 2;
+/// So few requests more or less are no reason to look.
+const FEW: i64 = 16;
 /// Tasks for each worker: as they keep a thread busy and there are more of them than threads, every thread gets one.
 const TASKS_PER_WORKER: usize = 4;
 /// More than mimalloc's `generic_collect`.
@@ -71,7 +73,7 @@ impl BackgroundService for Returner {
             let now = self.traffic();
             let is_busy = now.bytes != before.bytes;
             peak = peak.max(now.in_flight);
-            if (was_busy && !is_busy) || now.in_flight * 2 < peak {
+            if (was_busy && !is_busy) || now.in_flight + FEW < peak / 2 {
                 (peak, times) = (now.in_flight, TIMES);
             }
             if times > 0 {

@@ -19,6 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 const TIMES: u32 = 2;
 /// So few requests more or less are no reason to look.
 const FEW: i64 = 16;
+/// So few bytes between two looks are as good as none: probes.
+const PROBES_BYTES: u64 = 16 * 1024;
+/// So few since the last time have left nothing worth a look.
+const FEW_BYTES: u64 = 1024 * 1024;
 /// Tasks for each worker: as they keep a thread busy and there are more of them than threads, every thread gets one.
 const TASKS_PER_WORKER: usize = 4;
 /// More than mimalloc's `generic_collect`.
@@ -30,13 +34,6 @@ const BLOCK_BYTES: usize = 2048;
 pub struct Returner {
     live: Arc<Live>,
     threads: usize,
-}
-
-/// What tells how much is going on.
-#[derive(Clone, Copy)]
-struct Traffic {
-    bytes: (u64, u64),
-    in_flight: i64,
 }
 
 impl Returner {
@@ -54,33 +51,34 @@ impl Returner {
         }
     }
 
-    fn traffic(&self) -> Traffic {
-        let metrics = &self.live.metrics;
-        Traffic { bytes: (metrics.bytes_in.get(), metrics.bytes_out.get()), in_flight: self.live.in_flight() }
+    /// Bytes from and to clients since the start.
+    fn bytes(&self) -> u64 {
+        self.live.metrics.bytes_in.get() + self.live.metrics.bytes_out.get()
     }
 }
 
 #[async_trait]
 impl BackgroundService for Returner {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut before = self.traffic();
-        let (mut was_busy, mut peak, mut times) = (false, 0, 0);
+        let (mut seen, mut looked_at) = (self.bytes(), self.bytes());
+        let (mut peak, mut times) = (0, 0);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 _ = shutdown.changed() => return,
             }
-            let now = self.traffic();
-            let is_busy = now.bytes != before.bytes;
-            peak = peak.max(now.in_flight);
-            if (was_busy && !is_busy) || now.in_flight + FEW < peak / 2 {
-                (peak, times) = (now.in_flight, TIMES);
+            let (bytes, in_flight) = (self.bytes(), self.live.in_flight());
+            peak = peak.max(in_flight);
+            let was_busy = bytes - looked_at > FEW_BYTES || peak > in_flight + FEW;
+            let is_quiet = bytes - seen < PROBES_BYTES;
+            if (was_busy && is_quiet) || in_flight + FEW < peak / 2 {
+                (looked_at, peak, times) = (bytes, in_flight, TIMES);
             }
             if times > 0 {
                 self.stir().await;
                 times -= 1;
             }
-            (before, was_busy) = (now, is_busy);
+            seen = bytes;
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::dialect::Dialect;
 use super::error::{ApiError, UpstreamError, kind_of_status};
-use crate::wire::json::{self, Kind, kind_of, members_of, quote_into};
+use crate::wire::json::{self, Kind, kind_of, members_of, quote_into, quoted};
 use bytes::Bytes;
 
 /// How much of a body that is no error envelope is shown, in characters.
@@ -198,12 +198,6 @@ fn anthropic(out: &mut Vec<u8>, kind: &str, message: &str, request_id: Option<&s
         quote_into(out, id);
     }
     out.push(b'}');
-}
-
-fn quoted(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + 2);
-    quote_into(&mut out, text);
-    out
 }
 
 fn quoted_or_null(text: &str) -> Vec<u8> {

@@ -28,11 +28,10 @@ pub async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Res
     }
     let head = session.req_header();
     let path = path_of(head);
-    let found = match endpoint::find(head.method.as_str(), &path) {
-        Ok(found) if head.method != Method::OPTIONS => Ok(found),
-        Ok(found) => Err(Lost::WrongMethod(found.endpoint.allow)),
-        Err(cause) => Err(cause),
-    };
+    let found = endpoint::find(head.method.as_str(), &path).and_then(|found| match head.method {
+        Method::OPTIONS => Err(Lost::WrongMethod(found.endpoint.allow)),
+        _ => Ok(found),
+    });
     let found = match found {
         Ok(found) => found,
         Err(cause) => {

@@ -12,7 +12,7 @@ use crate::api::params::{self, Shape, Wishes};
 use crate::routing::plan::Plan;
 use crate::routing::resolve::Resolved;
 use crate::telemetry::metrics;
-use crate::wire::json::{self, Kind as Json, Skim, SkimError, quote_into};
+use crate::wire::json::{self, Kind as Json, Skim, SkimError, quoted};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, Version, header};
 use pingora_error::Result;
@@ -102,8 +102,10 @@ async fn read(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result
     }
     ctx.buffered = Some(buffered);
     let body = if rest.is_empty() { first } else { rest.freeze() };
-    let encoding = session.get_header(header::CONTENT_ENCODING);
-    Ok(if encoding.is_none() { Ok(body) } else { Box::pin(decode::body(encoding, body, limit)).await })
+    match session.get_header(header::CONTENT_ENCODING) {
+        None => Ok(Ok(body)),
+        Some(encoding) => Ok(Box::pin(decode::body(encoding, body, limit)).await),
+    }
 }
 
 /// A body that cannot be read to its end: bad chunk framing and a short body are the client's to hear of.
@@ -197,9 +199,8 @@ fn ask(
     model: String,
     wishes: Wishes,
 ) -> Ask {
-    let mut model_json = Vec::with_capacity(model.len() + 2);
-    quote_into(&mut model_json, &model);
-    Ask { doc, skim, form_model, model, model_json: model_json.into(), wishes, timeout: None }
+    let model_json = quoted(&model).into();
+    Ask { doc, skim, form_model, model, model_json, wishes, timeout: None }
 }
 
 fn explain(cause: &SkimError) -> ApiError {
@@ -276,8 +277,9 @@ pub fn emit(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) {
     if !end {
         return;
     }
-    *body = ctx.attempt.as_mut().and_then(|attempt| {
+    *body = None;
+    if let Some(attempt) = &mut ctx.attempt {
         attempt.body_given = true;
-        Some(attempt.body.clone()).filter(|body| !body.is_empty())
-    });
+        *body = Some(attempt.body.clone()).filter(|body| !body.is_empty());
+    }
 }

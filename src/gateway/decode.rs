@@ -21,11 +21,8 @@ enum Coding {
 ///
 /// # Errors
 /// 415 for a coding that is not known, 413 above the limit, 400 when it cannot be inflated.
-pub async fn body(encoding: Option<&HeaderValue>, body: Bytes, limit: u64) -> Result<Bytes, ApiError> {
-    let codings = match encoding {
-        None => return Ok(body),
-        Some(value) => codings(value)?,
-    };
+pub async fn body(encoding: &HeaderValue, body: Bytes, limit: u64) -> Result<Bytes, ApiError> {
+    let codings = codings(encoding)?;
     if codings.is_empty() || body.is_empty() {
         return Ok(body);
     }
@@ -109,7 +106,7 @@ mod tests {
     }
 
     async fn decoded(encoding: &'static str, bytes: Bytes, limit: u64) -> Result<Bytes, u16> {
-        body(Some(&HeaderValue::from_static(encoding)), bytes, limit).await.map_err(|error| error.row.status)
+        body(&HeaderValue::from_static(encoding), bytes, limit).await.map_err(|error| error.row.status)
     }
 
     #[tokio::test]

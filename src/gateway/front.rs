@@ -12,6 +12,7 @@ use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
 use crate::snapshot::Live;
+use crate::upstream::head::decimal;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -191,7 +192,7 @@ async fn refuse(session: &mut ServerSession, error: &ApiError) {
     let body = Bytes::from(render::body(Dialect::Chat, error, ""));
     let Ok(mut head) = StatusCode::from_u16(error.row.status).map(head_of) else { return };
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    head.headers.insert(header::CONTENT_LENGTH, decimal(body.len()));
     if error.row == &error::METHOD_NOT_ALLOWED {
         head.headers.insert(header::ALLOW, HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, POST"));
     }

@@ -335,8 +335,7 @@ pub fn settle(ctx: &mut Ctx, outcome: &'static str) {
         ctx.live.metrics.resting.get_or_create(&place).set(i64::from(state != State::Closed));
     }
     // Last, so that whoever has seen the count finds the state that belongs to it.
-    let labels = metrics::Attempt { group: deployment.group.clone(), deployment: deployment.id.clone(), outcome };
-    deployment.series.attempt(&ctx.live.metrics, &labels);
+    deployment.series.attempt(&ctx.live.metrics, &deployment.group, &deployment.id, outcome);
     match changed {
         Some(State::Closed) => log::info!("deployment {} of {} is well again", deployment.id, deployment.group),
         Some(state) => {

@@ -281,9 +281,8 @@ mod tests {
     fn what_began_in_the_millisecond_of_a_rest_counts() {
         let vitals = Vitals::default();
         let failed = Ending::Failed { status: 401, certain: true, retry_after_ms: None };
-        let policy = Policy { failures_max: 3, rest_ms: 1_000 };
-        assert_eq!(vitals.ended(failed, 5, policy, 7), Some(State::Resting));
-        assert_eq!(vitals.ended(Ending::Good, 7, policy, 8), Some(State::Closed));
+        assert_eq!(vitals.ended(failed, 5, POLICY, 7), Some(State::Resting));
+        assert_eq!(vitals.ended(Ending::Good, 7, POLICY, 8), Some(State::Closed));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Deployment;
 use crate::api::params::{Action, Edit, Refused, Shape};
-use crate::wire::json::{Skim, quote_into};
+use crate::wire::json::{Skim, quoted};
 use crate::wire::splice::Splice;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -62,11 +62,4 @@ fn set_model<'a>(splice: &mut Splice<'a>, doc: &Bytes, skim: &Skim, quoted: Cow<
         Some(index) => splice.replace(index, quoted),
         None => splice.append("model", &quoted),
     }
-}
-
-/// A name as a JSON string.
-pub fn quoted(name: &str) -> Vec<u8> {
-    let mut quoted = Vec::with_capacity(name.len() + 2);
-    quote_into(&mut quoted, name);
-    quoted
 }

@@ -21,6 +21,7 @@ use crate::routing::vitals::{Policy, Vitals};
 use crate::telemetry::series::Series;
 use crate::upstream::address::Directory;
 use crate::upstream::{head, peer};
+use crate::wire::json::quoted;
 use bytes::Bytes;
 use http::HeaderValue;
 use std::collections::HashMap;
@@ -278,7 +279,7 @@ fn deployment(entry: &config::Deployment, config: &Config, directory: &Directory
         id: entry.id.as_str().into(),
         group: entry.group.as_str().into(),
         upstream_model: entry.upstream_model.as_str().into(),
-        quoted_model: edit::quoted(&entry.upstream_model),
+        quoted_model: quoted(&entry.upstream_model),
         group_header: HeaderValue::from_str(&entry.group).ok(),
         id_header: HeaderValue::from_str(&entry.id).ok(),
         rules: Rules::new(family, &entry.upstream_model, drop, &additional, &entry.allowed_params, &entry.defaults),

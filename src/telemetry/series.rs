@@ -27,10 +27,11 @@ impl Series {
     }
 
     /// Counts an ended attempt.
-    pub fn attempt(&self, metrics: &Metrics, labels: &Attempt) {
-        match labels.outcome {
-            "ok" => self.ok.get_or_init(|| metrics.attempts.get_or_create_owned(labels)).inc(),
-            _ => metrics.attempts.get_or_create(labels).inc(),
+    pub fn attempt(&self, metrics: &Metrics, group: &Arc<str>, deployment: &Arc<str>, outcome: &'static str) {
+        let labels = || Attempt { group: Arc::clone(group), deployment: Arc::clone(deployment), outcome };
+        match outcome {
+            "ok" => self.ok.get_or_init(|| metrics.attempts.get_or_create_owned(&labels())).inc(),
+            _ => metrics.attempts.get_or_create(&labels()).inc(),
         };
     }
 
@@ -113,7 +114,7 @@ mod tests {
         series.usage(&metrics, &group, [Some(7), None], Some(0.5));
         series.usage(&metrics, &group, [Some(7), Some(1)], None);
         for outcome in ["ok", "connect", "ok"] {
-            series.attempt(&metrics, &Attempt { group: group.clone(), deployment: "one".into(), outcome });
+            series.attempt(&metrics, &group, &"one".into(), outcome);
         }
         let text = metrics.render();
         for line in [

@@ -17,7 +17,7 @@ use bytes::Bytes;
 pub use patch::{Patch, apply};
 pub use path::{Path, STEPS_MAX};
 
-use super::json::{Skim, quote_into};
+use super::json::{Skim, quote_into, quoted};
 
 /// Changes to one document, gathered in any order and made by [`Splice::finish`].
 ///
@@ -64,9 +64,7 @@ impl<'a> Splice<'a> {
 
     /// Gives the member another key, given as plain text.
     pub fn rename(&mut self, index: usize, key: &str) {
-        let mut quoted = Vec::new();
-        quote_into(&mut quoted, key);
-        self.edit(index, Change::Key(quoted));
+        self.edit(index, Change::Key(quoted(key)));
     }
 
     /// Adds a member behind the last one; `key` is plain text, `value` must be JSON.

@@ -37,6 +37,13 @@ pub fn spells(quoted: &[u8], name: &str) -> bool {
     may_spell && memchr::memchr(b'\\', inner).is_some() && string(quoted).is_some_and(|text| text == name)
 }
 
+/// `text` as a JSON string with its quotes.
+pub fn quoted(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    quote_into(&mut out, text);
+    out
+}
+
 /// Appends `text` as a JSON string with its quotes. Only what must be escaped is.
 pub fn quote_into(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();

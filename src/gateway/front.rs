@@ -11,17 +11,23 @@ use super::replay::{Cell, Replay};
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
-use crate::snapshot::Live;
+use crate::snapshot::{Arriving, Live};
 use crate::upstream::head::decimal;
+use crate::upstream::join::Joiner;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
+use pingora_core::apps::ServerApp;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::services::listening::Service;
 use pingora_error::ErrorType;
-use pingora_proxy::HttpProxy;
-use std::pin::pin;
+use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -33,27 +39,126 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// A connection that was accepted just before the drain may still send its first head for so long.
 const FIRST_HEAD_MAX: Duration = Duration::from_millis(500);
 
-/// Marks a connection that has been served before.
-struct Served;
+/// What Pingora itself sets for a new connection; how long one really idles is the door's decision.
+const KEEPALIVE_S: u64 = 60;
+
+/// What a client that speaks HTTP/2 begins with (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 tokio::task_local! {
     /// The cell of the request being served by this task; [`super::ctx::Ctx`] takes it from here.
     pub(super) static CELL: Arc<Cell>;
 }
 
-/// The application behind the listening socket.
-pub struct Front {
-    proxy: Arc<HttpProxy<Gateway>>,
+/// The proxy behind the door.
+type Proxy = HttpProxy<Gateway, Joiner>;
+
+/// The application behind the listening socket: the proxy, and before it the door.
+///
+/// The proxy can be built with a connector of our own only as a service, which then keeps it. Such a service gives
+/// each connection to a function together with the proxy, if it is told that all of them are of a custom protocol.
+pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
+    let mut options = HttpServerOptions::default();
+    options.force_custom = true;
+    let joiner = Joiner::new(Arc::clone(&live.dialer));
+    let behind = Arc::clone(live);
+    let serve = move |proxy, stream, shutdown: &ShutdownWatch| {
+        let front = Arc::new(Front::new(proxy, Arc::clone(&behind)));
+        // Counted at once: a process that ends may not overlook a connection it has accepted.
+        let arriving = behind.arrive();
+        let shutdown = shutdown.clone();
+        // Not as a task of its own, though that would free 12 KB which Pingora's keeps: a worker woken for it may cut in
+        // between two steps of Pingora's pool, which then loses the connection it was asked for.
+        Box::pin(async move {
+            front.serve(stream, shutdown, arriving).await;
+            None
+        }) as Handed
+    };
+    ProxyServiceBuilder::new(conf, Gateway::new(Arc::clone(live)))
+        .name("gateway")
+        .server_options(options)
+        .custom(joiner, Arc::new(serve))
+        .build()
+}
+
+/// What Pingora waits for when it has handed a connection over.
+type Handed = Pin<Box<dyn Future<Output = Option<Stream>> + Send>>;
+
+/// Serves one connection.
+struct Front {
+    proxy: Arc<Proxy>,
     live: Arc<Live>,
     options: HttpServerOptions,
 }
 
 impl Front {
     /// Puts the door before a proxy.
-    pub fn new(proxy: HttpProxy<Gateway>, live: Arc<Live>) -> Self {
+    fn new(proxy: Arc<Proxy>, live: Arc<Live>) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = live.snapshot().config.gateway.h2c;
-        Front { proxy: Arc::new(proxy), live, options }
+        Front { proxy, live, options }
+    }
+
+    /// Serves a connection from its first byte to its last.
+    async fn serve(self: Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch, arriving: Arriving) {
+        if self.options.h2c {
+            match self.begins_http2(&mut stream).await {
+                Some(false) => {}
+                Some(true) => {
+                    self.process_new(stream, &shutdown).await;
+                    return;
+                }
+                None => return,
+            }
+        }
+        let mut session = Box::new(ServerSession::new_http1(stream));
+        session.set_keepalive((!*shutdown.borrow()).then_some(KEEPALIVE_S));
+        let mut arriving = Some(arriving);
+        while let Some(again) = self.exchange(session, &shutdown, arriving.take()).await {
+            let (stream, settings) = again.consume();
+            session = Box::new(ServerSession::new_http1(stream));
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+        }
+    }
+
+    /// Whether a client speaks HTTP/2 without having asked; none when it says too little to tell. What is read is put
+    /// back.
+    async fn begins_http2(&self, stream: &mut Stream) -> Option<bool> {
+        let patience = Duration::from_millis(self.live.snapshot().config.gateway.header_timeout_ms);
+        let mut begin = [0; HTTP2_PREFACE.len()];
+        let peeked = within(patience, pin!(stream.try_peek(&mut begin))).await?;
+        peeked.ok().map(|told| told && begin == *HTTP2_PREFACE)
+    }
+
+    /// Serves one request; gives the connection back when it can serve another. `arriving` comes with the first.
+    async fn exchange(
+        &self,
+        mut session: Box<ServerSession>,
+        shutdown: &ShutdownWatch,
+        arriving: Option<Arriving>,
+    ) -> Option<ReusedHttpStream> {
+        self.live.workers.get_or_init(Handle::current);
+        if !session.is_http2() {
+            // What a client sends ahead is its next request and no reason to cut the answer to this one.
+            session.set_pipelining_enabled(true);
+            // The hall decides what an unread body means for the connection (`answer::send`).
+            session.set_close_on_response_before_downstream_finish(false);
+            // Boxed, so that a connection does not keep room for it while its request is served.
+            Box::pin(self.read_head(&mut session, arriving.is_some())).await?;
+        }
+        if *shutdown.borrow() || self.live.is_closing() {
+            session.set_keepalive(None);
+        }
+        let _in_flight = self.live.enter();
+        drop(arriving);
+        let cell = Arc::new(Cell::default());
+        let wrapper = Replay::new(session, Arc::clone(&cell));
+        let wrapped = ServerSession::new_custom(Box::new(wrapper));
+        CELL.scope(Arc::clone(&cell), self.proxy.process_new_http(wrapped, shutdown)).await;
+        let (session, completed) = cell.take_session()?;
+        self.conclude(session, completed).await
     }
 
     /// Reads the head; none when the connection is over or was answered with an error.
@@ -127,52 +232,25 @@ impl Front {
         if !session.is_body_done() && !linger(&mut session).await {
             return None;
         }
-        let mut settings = HttpPersistentSettings::for_session(&session);
-        settings.set_user_context(Box::new(Served));
+        let settings = HttpPersistentSettings::for_session(&session);
         let stream = session.finish().await.ok().flatten()?;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
 }
 
+/// For HTTP/2, whose streams come from Pingora one by one.
 #[async_trait]
 impl HttpServerApp for Front {
     async fn process_new_http(
         self: &Arc<Self>,
-        mut session: ServerSession,
+        session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.live.workers.get_or_init(Handle::current);
-        let first = !session.take_connection_user_context().is_some_and(|served| served.is::<Served>());
-        // Counted before its head is there: a process that ends may not overlook a connection it has accepted.
-        let arriving = first.then(|| self.live.arrive());
-        if !session.is_http2() {
-            // What a client sends ahead is its next request and no reason to cut the answer to this one.
-            session.set_pipelining_enabled(true);
-            // The hall decides what an unread body means for the connection (`answer::send`).
-            session.set_close_on_response_before_downstream_finish(false);
-            // Boxed, so that a connection does not keep room for it while its request is served.
-            Box::pin(self.read_head(&mut session, first)).await?;
-        }
-        if *shutdown.borrow() || self.live.is_closing() {
-            session.set_keepalive(None);
-        }
-        let _in_flight = self.live.enter();
-        drop(arriving);
-        let cell = Arc::new(Cell::default());
-        let wrapper = Replay::new(Box::new(session), Arc::clone(&cell));
-        let wrapped = ServerSession::new_custom(Box::new(wrapper));
-        CELL.scope(Arc::clone(&cell), self.proxy.process_new_http(wrapped, shutdown)).await;
-        let (session, completed) = cell.take_session()?;
-        self.conclude(session, completed).await
+        self.exchange(Box::new(session), shutdown, Some(self.live.arrive())).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         Some(&self.options)
-    }
-
-    async fn http_cleanup(&self) {
-        self.live.drain();
-        self.proxy.http_cleanup().await;
     }
 }
 

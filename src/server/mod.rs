@@ -12,8 +12,7 @@ mod warden;
 
 use crate::admin::Admin;
 use crate::config::{Config, Environment};
-use crate::gateway::Gateway;
-use crate::gateway::front::Front;
+use crate::gateway::front;
 use crate::snapshot::{Live, Snapshot};
 use crate::upstream::address::Directory;
 use crate::upstream::exchange::Dialer;
@@ -25,7 +24,6 @@ use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
-use pingora_proxy::http_proxy;
 use reload::Reloader;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -112,7 +110,8 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
     let grace = Duration::from_millis(config.gateway.grace_period_ms);
     let snapshot = Snapshot::build(config, &directory, None).map_err(StartError::Deployments)?;
     let models = snapshot.deployments.len();
-    let live = Arc::new(Live::new(snapshot, directory, Dialer::new(settings.ca_file.clone())));
+    let dialer = Arc::new(Dialer::new(settings.ca_file.clone()));
+    let live = Arc::new(Live::new(snapshot, directory, dialer));
     let server = assemble(settings, &live, options);
     let phases = server.watch_execution_phase();
     log::info!("serving {models} deployments on http://{}, {}", options.listen, admin_words(options.admin));
@@ -147,8 +146,7 @@ fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Se
     }
     let mut server = Server::new_with_opt_and_conf(opt, settings);
     server.bootstrap();
-    let proxy = http_proxy(&server.configuration, Gateway::new(Arc::clone(live)));
-    let mut api = Service::new("gateway".to_owned(), Front::new(proxy, Arc::clone(live)));
+    let mut api = front::service(&server.configuration, live);
     api.add_listener(listener(options.listen));
     api.threads = Some(options.threads);
     server.add_service(api);

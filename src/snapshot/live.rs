@@ -22,7 +22,7 @@ pub struct Live {
     /// Upstream hosts and their addresses.
     pub directory: Directory,
     /// Makes connections outside of the proxy.
-    pub dialer: Dialer,
+    pub dialer: Arc<Dialer>,
     /// What retries may cost.
     pub budget: Budget,
     /// What all upstream calls together use.
@@ -51,7 +51,7 @@ pub struct Refused {
 
 impl Live {
     /// Starts with a first snapshot.
-    pub fn new(snapshot: Snapshot, directory: Directory, dialer: Dialer) -> Self {
+    pub fn new(snapshot: Snapshot, directory: Directory, dialer: Arc<Dialer>) -> Self {
         let guard = Guard::default();
         guard.set_pace(snapshot.config.gateway.requests_per_second);
         Live {

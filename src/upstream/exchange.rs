@@ -55,13 +55,21 @@ impl Dialer {
         head.insert_header(http::header::CONNECTION, "close")?;
         let wire = http_req_header_to_wire(&head)
             .ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "a request head that cannot be written"))?;
-        let mut stream = self.connector().new_stream(&*peer).await?;
+        let mut stream = self.connect(&peer).await?;
         let failed = || "while a request was written";
         stream.write_all(&wire).await.or_err_with(ErrorType::WriteError, failed)?;
         stream.write_all(&body).await.or_err_with(ErrorType::WriteError, failed)?;
         stream.flush().await.or_err_with(ErrorType::WriteError, failed)?;
         let (bytes, status) = read_head(&mut stream).await?;
         Ok(Answered { stream, bytes, status, peer })
+    }
+
+    /// A new connection to a peer, TLS included.
+    ///
+    /// # Errors
+    /// Pingora's own.
+    pub async fn connect(&self, peer: &HttpPeer) -> Result<Stream> {
+        self.connector().new_stream(peer).await
     }
 
     fn connector(&self) -> &TransportConnector {

@@ -6,4 +6,5 @@
 pub mod address;
 pub mod exchange;
 pub mod head;
+pub mod join;
 pub mod peer;

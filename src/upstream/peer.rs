@@ -4,6 +4,7 @@
 //! empty server name, which would switch the check off (design notes on Pingora 0.9.1, section 4).
 
 use super::address::Host;
+use super::join;
 use pingora_core::protocols::l4::ext::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::tls::ALPN;
@@ -93,6 +94,7 @@ fn options(http2: bool, connect_timeout: Duration, idle_timeout: Duration) -> Pe
         user_timeout: Duration::ZERO,
     });
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    options.alpn = join::protocol();
     if http2 {
         options.alpn = ALPN::H2H1;
         options.max_h2_streams = H2_STREAMS_MAX;

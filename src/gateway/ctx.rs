@@ -15,6 +15,7 @@ use crate::usage::Meter;
 use crate::wire::json::Skim;
 use bytes::Bytes;
 use http::HeaderValue;
+use pingora_http::RequestHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ pub struct Ctx {
     pub hedge: &'static str,
     /// A retry has been paid for and not been made yet; recover.
     pub paid: bool,
+    /// The client's head, while a stand-in lies in its place; forward.
+    pub lent_head: Option<RequestHeader>,
     /// How long to wait before the next try; recover.
     pub pause: Option<Duration>,
     /// Parameters that were dropped, joined by commas; forward.
@@ -209,6 +212,7 @@ impl Ctx {
             attempts: String::new(),
             hedge: "",
             paid: false,
+            lent_head: None,
             pause: None,
             dropped: String::new(),
             unwanted: Vec::new(),

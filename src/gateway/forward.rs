@@ -69,7 +69,26 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
         // A connection of its own: whatever else is pooled may be just as dead.
         peer.group_key = fastrand::u64(2..);
     }
+    stand_in(session, ctx);
     Ok(peer)
+}
+
+/// Puts an empty head in the place of the client's until [`take_head_back`].
+///
+/// Pingora copies the head for each attempt, and nothing of the copy is used but its version.
+fn stand_in(session: &mut Session, ctx: &mut Ctx) {
+    let (mut empty, ()) = http::Request::new(()).into_parts();
+    let head = session.req_header_mut();
+    empty.method = head.method.clone();
+    empty.version = head.version;
+    ctx.lent_head = Some(std::mem::replace(head, RequestHeader::from(empty)));
+}
+
+/// Ends what [`stand_in`] began; nothing when it did not.
+pub fn take_head_back(session: &mut Session, ctx: &mut Ctx) {
+    if let Some(head) = ctx.lent_head.take() {
+        *session.req_header_mut() = head;
+    }
 }
 
 /// Waits for `future`, but not longer than the client does.
@@ -128,6 +147,7 @@ fn begin(ctx: &mut Ctx, place: usize, in_use: InUse) -> Result<()> {
 
 /// Writes the head for this attempt and starts the clock.
 pub fn head(session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    take_head_back(session, ctx);
     let snapshot = Arc::clone(&ctx.snapshot);
     let (Some(source), Some(attempt)) = (ctx.source(), &ctx.attempt) else {
         return Error::e_explain(ErrorType::InternalError, "a request without an attempt");

@@ -73,7 +73,14 @@ impl ProxyHttp for Gateway {
         guard::caught(self, pin!(forward::peer(self, session, ctx))).await
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Box<Ctx>, error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Box<Ctx>,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        forward::take_head_back(session, ctx);
         recover::not_connected(ctx, error)
     }
 
@@ -150,6 +157,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
         reused: bool,
     ) -> Box<Error> {
+        forward::take_head_back(session, ctx);
         let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
         recover::failed(ctx, error, reused, answered)
     }

@@ -61,7 +61,7 @@ impl Source<'_> {
         Ok((edited.body, edit.dropped))
     }
 
-    /// Writes the head of an attempt over `head`, a copy of the client's without hop-by-hop headers.
+    /// Writes the head of an attempt over `head`, of which only the version is kept.
     ///
     /// # Errors
     /// When the path cannot be a request target.
@@ -79,6 +79,7 @@ impl Source<'_> {
         };
         let json = HeaderValue::from_static("application/json");
         let request = Request {
+            client: &client.headers,
             method: client.method.clone(),
             path: &path,
             query: client.uri.query().filter(|_| endpoint.keep_query),

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+    HeaderValue, USER_AGENT,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
@@ -51,6 +51,8 @@ pub enum Accepted {
 
 /// The parts of a head that depend on the request.
 pub struct Request<'a> {
+    /// The client's headers.
+    pub client: &'a HeaderMap,
     /// Method towards the upstream.
     pub method: Method,
     /// Path behind the deployment's base, beginning with a slash.
@@ -108,7 +110,7 @@ impl Template {
         Some(Template { base_path: base_path.to_owned(), fixed })
     }
 
-    /// Replaces `head`, a copy of the client's head with hop-by-hop headers already gone, by the upstream's.
+    /// Replaces `head` by the upstream's; only its version is kept.
     ///
     /// # Errors
     /// When the path cannot be a request target.
@@ -138,8 +140,7 @@ impl Template {
         }
         if request.messages || request.forward {
             let mut passed = HeaderMap::new();
-            for (name, value) in passing(&head.headers, request).filter(|(name, _)| !fresh.headers.contains_key(*name))
-            {
+            for (name, value) in passing(request).filter(|(name, _)| !fresh.headers.contains_key(*name)) {
                 passed.append(name, value.clone());
             }
             fresh.headers.extend(passed);
@@ -162,13 +163,10 @@ impl Template {
 }
 
 /// The client's headers that may cross.
-fn passing<'h>(
-    client: &'h HeaderMap,
-    request: &'h Request<'_>,
-) -> impl Iterator<Item = (&'h HeaderName, &'h HeaderValue)> {
-    client.iter().filter(move |(name, _)| {
+fn passing<'h>(request: &'h Request<'_>) -> impl Iterator<Item = (&'h HeaderName, &'h HeaderValue)> {
+    request.client.iter().filter(move |(name, _)| {
         let name = name.as_str();
-        if (request.is_credential)(name) || SPOKEN_TO_US.contains(&name) {
+        if (request.is_credential)(name) || SPOKEN_TO_US.contains(&name) || is_for_us_alone(request.client, name) {
             return false;
         }
         let anthropic = ANTHROPIC_HEADERS.contains(&name);
@@ -177,6 +175,12 @@ fn passing<'h>(
         }
         anthropic || NANOGPT_HEADERS.contains(&name) || (name.starts_with("x-") && !name.starts_with("x-stainless-"))
     })
+}
+
+/// Whether the client's `Connection` names a header as one that ends here (RFC 9110, section 7.6.1).
+fn is_for_us_alone(client: &HeaderMap, name: &str) -> bool {
+    let lists = client.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|named| named.trim().eq_ignore_ascii_case(name))
 }
 
 /// A number as a header value, with one allocation where `HeaderValue::from` needs two.
@@ -215,6 +219,8 @@ mod tests {
             ("memory_expiration_days", "30"),
             ("user-agent", "client"),
             ("x-litellm-timeout", "3"),
+            ("connection", "keep-alive, X-Hop"),
+            ("x-hop", "1"),
         ] {
             head.insert_header(name, value).unwrap();
         }
@@ -225,8 +231,12 @@ mod tests {
         let id = HeaderValue::from_static("r-1");
         let template =
             Template::new("/api/v1", "up.example", Some("sk-up"), None, &[("X-Extra".into(), "1".into())]).unwrap();
-        let mut head = client();
+        let client = client();
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        head.version = Version::HTTP_2;
+        let mut head = RequestHeader::from(head);
         let request = Request {
+            client: &client.headers,
             method: Method::POST,
             path: "/chat/completions",
             query: None,
@@ -239,6 +249,7 @@ mod tests {
             is_credential: |name| matches!(name, "authorization" | "x-api-key" | "cookie"),
         };
         template.write(&mut head, &request).unwrap();
+        assert_eq!(head.version, Version::HTTP_2);
         head
     }
 
@@ -269,7 +280,7 @@ mod tests {
         assert_eq!(text(&head, "anthropic-version"), Some("2023-06-01"));
         assert_eq!(text(&head, "memory_expiration_days"), Some("30"));
         assert_eq!(text(&head, "authorization"), Some("Bearer sk-up"));
-        for name in ["x-api-key", "cookie", "x-stainless-lang", "x-litellm-timeout"] {
+        for name in ["x-api-key", "cookie", "x-stainless-lang", "x-litellm-timeout", "connection", "x-hop"] {
             assert_eq!(text(&head, name), None, "{name}");
         }
     }

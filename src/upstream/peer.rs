@@ -93,7 +93,8 @@ fn options(http2: bool, connect_timeout: Duration, idle_timeout: Duration) -> Pe
         count: 3,
         user_timeout: Duration::ZERO,
     });
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    // Heads are written from nothing (`head::Template`), so there is nothing of the client's to take out.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     options.alpn = join::protocol();
     if http2 {
         options.alpn = ALPN::H2H1;

@@ -6,7 +6,7 @@
 use super::dialect::Dialect;
 use super::error::UpstreamError;
 use super::render;
-use crate::wire::json::{self, Kind, Skim, items_of, members_of};
+use crate::wire::json::{self, Kind, Skim, Walk, members_of};
 use crate::wire::splice::{Patch, Splice, apply};
 use bytes::Bytes;
 
@@ -151,22 +151,14 @@ impl<'d> Editor<'d> {
         let choices = &self.doc[self.skim.members()[index].value_span()];
         self.facts.has_content = true;
         self.no_choices = true;
-        let mut patches = Vec::new();
-        for (place, (item, _)) in items_of(choices).enumerate() {
+        let (mut patches, mut walk) = (Vec::new(), Walk::new(choices));
+        walk.enter(b'[');
+        let mut place = 0;
+        while walk.item().is_some() {
             self.no_choices = false;
-            let (mut choice, mut finished) = (place as u64, false);
-            for (key, value, kind) in members_of(&choices[item.clone()]) {
-                let name = &choices[item.start + key.start..item.start + key.end];
-                let at = item.start + value.start;
-                if name == b"\"finish_reason\"" {
-                    finished = kind != Kind::Null;
-                } else if name == b"\"index\"" {
-                    choice = number(&choices[at..at + value.len()]).unwrap_or(choice);
-                } else if name == part.as_bytes() && kind == Kind::Object {
-                    self.show_reasoning(choices, at..at + value.len(), &mut patches);
-                }
-            }
-            let bit = 1 << choice.min(63);
+            let (choice, finished) = self.walk_choice(&mut walk, choices, part, &mut patches);
+            let bit = 1 << choice.unwrap_or(place).min(63);
+            place += 1;
             self.facts.choices |= bit;
             self.facts.finished |= if finished { bit } else { 0 };
         }
@@ -175,30 +167,57 @@ impl<'d> Editor<'d> {
         }
     }
 
-    /// Renames or doubles `reasoning` inside one delta or message, unless `reasoning_content` is there already.
-    fn show_reasoning(&self, choices: &[u8], part: std::ops::Range<usize>, patches: &mut Vec<Patch>) {
-        if self.face.reasoning == Reasoning::Untouched {
-            return;
+    /// Over one choice: the index it names, and whether it names a reason to be finished.
+    fn walk_choice(
+        &self,
+        walk: &mut Walk<'_>,
+        choices: &[u8],
+        part: &str,
+        patches: &mut Vec<Patch>,
+    ) -> (Option<u64>, bool) {
+        let (mut choice, mut finished) = (None, false);
+        if !walk.enter(b'{') {
+            walk.skip();
+            return (choice, finished);
         }
-        let object = &choices[part.clone()];
-        let mut found = None;
-        for (key, value, kind) in members_of(object) {
-            match &object[key.clone()] {
-                b"\"reasoning_content\"" => return,
-                b"\"reasoning\"" if kind != Kind::Null => found = Some((key, value)),
+        while let Some((key, kind)) = walk.member() {
+            match &choices[key] {
+                b"\"finish_reason\"" => {
+                    finished = kind != Kind::Null;
+                    walk.skip();
+                }
+                b"\"index\"" => choice = walk.skip().and_then(|value| number(&choices[value])).or(choice),
+                name if name == part.as_bytes() && self.face.reasoning != Reasoning::Untouched && walk.enter(b'{') => {
+                    self.show_reasoning(walk, choices, patches);
+                }
+                _ => {
+                    walk.skip();
+                }
+            }
+        }
+        (choice, finished)
+    }
+
+    /// Renames or doubles `reasoning` inside one delta or message, unless `reasoning_content` is there already.
+    fn show_reasoning(&self, walk: &mut Walk<'_>, choices: &[u8], patches: &mut Vec<Patch>) {
+        let (mut found, mut is_there) = (None, false);
+        while let Some((key, kind)) = walk.member() {
+            let value = walk.skip();
+            match &choices[key.clone()] {
+                b"\"reasoning_content\"" => is_there = true,
+                b"\"reasoning\"" if kind != Kind::Null => found = value.map(|value| (key, value)),
                 _ => {}
             }
         }
-        let Some((key, value)) = found else { return };
-        let start = part.start + key.start;
+        let Some((key, value)) = found.filter(|_| !is_there) else { return };
         let (range, bytes) = match self.face.reasoning {
             Reasoning::Both => {
                 let mut twin = b"\"reasoning_content\":".to_vec();
-                twin.extend_from_slice(&object[value]);
+                twin.extend_from_slice(&choices[value]);
                 twin.push(b',');
-                (start..start, twin)
+                (key.start..key.start, twin)
             }
-            _ => (start..part.start + key.end, b"\"reasoning_content\"".to_vec()),
+            _ => (key, b"\"reasoning_content\"".to_vec()),
         };
         patches.push(Patch { range, bytes: bytes.into() });
     }

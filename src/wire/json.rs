@@ -16,7 +16,7 @@ mod walk;
 pub use fault::{Fault, SkimError};
 pub use skim::{DEPTH_MAX_DEFAULT, DOCUMENT_BYTES_MAX, MEMBERS_MAX, Member, Skim, skim, skim_answer, validate};
 pub use text::{is_text, quote_into, quoted, spells, string, text_length};
-pub use walk::{items_of, kind_of, members_of};
+pub use walk::{Walk, items_of, kind_of, members_of};
 
 /// What a JSON value is, told from its first byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,14 +11,26 @@ use super::text::plain_run;
 /// The members of an object: key with its quotes, value, kind; ranges within the given slice. Nothing when the slice
 /// is no object.
 pub fn members_of(object: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>, Kind)> {
-    let mut walk = Walk::into(object, b'{');
-    std::iter::from_fn(move || walk.member())
+    let mut walk = Walk::new(object);
+    let mut inside = walk.enter(b'{');
+    std::iter::from_fn(move || {
+        let (key, kind) = walk.member().filter(|_| inside)?;
+        let value = walk.skip();
+        inside = value.is_some();
+        Some((key, value?, kind))
+    })
 }
 
 /// The items of an array: value and kind; ranges within the given slice. Nothing when the slice is no array.
 pub fn items_of(array: &[u8]) -> impl Iterator<Item = (Range<usize>, Kind)> {
-    let mut walk = Walk::into(array, b'[');
-    std::iter::from_fn(move || walk.item())
+    let mut walk = Walk::new(array);
+    let mut inside = walk.enter(b'[');
+    std::iter::from_fn(move || {
+        let kind = walk.item().filter(|_| inside)?;
+        let value = walk.skip();
+        inside = value.is_some();
+        Some((value?, kind))
+    })
 }
 
 /// What a value is, blanks before it skipped; `None` when no value starts there.
@@ -27,38 +39,64 @@ pub fn kind_of(value: &[u8]) -> Option<Kind> {
     Kind::starting_with(*start)
 }
 
-/// A place in front of the next member or item; at the end of the bytes when there is none.
-struct Walk<'d> {
+/// A place in a value, for who looks into several levels of it without reading any byte twice.
+///
+/// At a value one either steps over it ([`Walk::skip`]) or into it ([`Walk::enter`]); inside a container one goes from
+/// member to member or item to item until there is none, which is also the step out of it.
+pub struct Walk<'d> {
     bytes: &'d [u8],
     at: usize,
 }
 
 impl<'d> Walk<'d> {
-    fn into(bytes: &'d [u8], opening: u8) -> Self {
-        let start = blanks_end(bytes, 0);
-        let at = if bytes.get(start) == Some(&opening) { blanks_end(bytes, start + 1) } else { bytes.len() };
-        Self { bytes, at }
+    /// At the value that `bytes` are.
+    pub fn new(bytes: &'d [u8]) -> Self {
+        Self { bytes, at: blanks_end(bytes, 0) }
     }
 
-    fn member(&mut self) -> Option<(Range<usize>, Range<usize>, Kind)> {
-        let key = self.at..string_end(self.bytes, self.at)?;
+    /// Into the container at this place; false, and no step, when it is another value.
+    pub fn enter(&mut self, opening: u8) -> bool {
+        let is_one = self.bytes.get(self.at) == Some(&opening);
+        self.at += usize::from(is_one);
+        is_one
+    }
+
+    /// To the value of the next member: its key with the quotes, and what it is. None behind the last, and out of it.
+    pub fn member(&mut self) -> Option<(Range<usize>, Kind)> {
+        let key = self.next(b'}')?;
+        let key = key..string_end(self.bytes, key)?;
         let colon = blanks_end(self.bytes, key.end);
         if self.bytes.get(colon) != Some(&b':') {
             return None;
         }
         self.at = blanks_end(self.bytes, colon + 1);
-        let (value, kind) = self.item()?;
-        Some((key, value, kind))
+        Some((key, Kind::starting_with(*self.bytes.get(self.at)?)?))
     }
 
-    fn item(&mut self) -> Option<(Range<usize>, Kind)> {
-        let kind = Kind::starting_with(*self.bytes.get(self.at)?)?;
-        let end = value_end(self.bytes, self.at, kind)?;
-        let value = self.at..end;
-        let comma = blanks_end(self.bytes, end);
-        let more = self.bytes.get(comma) == Some(&b',');
-        self.at = if more { blanks_end(self.bytes, comma + 1) } else { self.bytes.len() };
-        Some((value, kind))
+    /// To the next item, and what it is. None behind the last, and out of it.
+    pub fn item(&mut self) -> Option<Kind> {
+        let item = self.next(b']')?;
+        Kind::starting_with(*self.bytes.get(item)?)
+    }
+
+    /// Over the value at this place; to the end of all bytes, when there is none.
+    pub fn skip(&mut self) -> Option<Range<usize>> {
+        let start = self.at;
+        let kind = self.bytes.get(start).and_then(|first| Kind::starting_with(*first));
+        let end = kind.and_then(|kind| value_end(self.bytes, start, kind));
+        self.at = end.unwrap_or(self.bytes.len());
+        Some(start..end?)
+    }
+
+    /// Over what separates two elements; over the end, when there is no other.
+    fn next(&mut self, closing: u8) -> Option<usize> {
+        let mut at = blanks_end(self.bytes, self.at);
+        if self.bytes.get(at) == Some(&b',') {
+            at = blanks_end(self.bytes, at + 1);
+        }
+        let ends = self.bytes.get(at) == Some(&closing);
+        self.at = at + usize::from(ends);
+        (!ends).then_some(at)
     }
 }
 

@@ -277,14 +277,14 @@ impl Ctx {
         self.buffered = None;
     }
 
-    /// Closes the running try in the record; `outcome` is its word.
-    pub fn close_attempt(&mut self, outcome: &str) {
+    /// Closes the running try in the record; `outcome` is its word, `now` the end.
+    pub fn close_attempt(&mut self, outcome: &str, now: Instant) {
         let Some(attempt) = &self.attempt else { return };
         let deployment = &self.snapshot.deployments[attempt.deployment];
         if !self.attempts.is_empty() {
             self.attempts.push(',');
         }
-        let elapsed = u64::try_from(attempt.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(now.saturating_duration_since(attempt.started).as_millis()).unwrap_or(u64::MAX);
         self.attempts.reserve(deployment.id.len() + outcome.len() + 16);
         for part in [&deployment.id, ":", outcome, ":", itoa::Buffer::new().format(elapsed)] {
             self.attempts.push_str(part);

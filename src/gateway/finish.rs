@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 /// Settles a request, whatever its end.
 pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
+    let now = Instant::now();
     if let Some(attempt) = &ctx.attempt {
         let tokens = ctx.meter.prompt_tokens.unwrap_or(0) + ctx.meter.completion_tokens.unwrap_or(0);
-        let now_ms = gateway.live.now_ms();
+        let now_ms = gateway.live.ms_at(now);
         ctx.snapshot.deployments[attempt.deployment].vitals.usage().used(tokens, now_ms);
         gateway.live.guard.used(tokens, now_ms);
         let outcome = last_outcome(ctx, error);
@@ -29,7 +30,7 @@ pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mu
         ctx.end = if error.is_none() { "done" } else { "broken" };
     }
     let bytes_out = session.body_bytes_sent() as u64;
-    let total = ctx.started.elapsed();
+    let total = now.saturating_duration_since(ctx.started);
     count(gateway, ctx, total, bytes_out);
     let format = ctx.snapshot.config.gateway.access_log;
     let level = level(ctx);

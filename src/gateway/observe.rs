@@ -83,14 +83,15 @@ pub fn upstream_head(ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
         return Ok(());
     }
     let status = head.status.as_u16();
-    let retry_after = recover::retry_after(&head.headers);
+    let retry_after = if status < 400 { None } else { recover::retry_after(&head.headers) };
     let Some(attempt) = ctx.attempt.as_mut() else { return Ok(()) };
     attempt.status = status;
     attempt.retry_after = retry_after;
-    let waited = attempt.started.elapsed();
+    let now = Instant::now();
+    let waited = now.saturating_duration_since(attempt.started);
     ctx.upstream_time += waited;
     let vitals = &ctx.snapshot.deployments[attempt.deployment].vitals;
-    vitals.answered_in(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), ctx.live.now_ms());
+    vitals.answered_in(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), ctx.live.ms_at(now));
     if status < 400 {
         hedge::call_off(ctx);
         return Ok(());

@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderName, header};
 use memchr::memmem;
 use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The error of an answer that was read and is not what the route promises.
 pub const INVALID_ANSWER: ErrorType = ErrorType::Custom("InvalidAnswer");
@@ -321,14 +321,15 @@ pub fn next_attempt(ctx: &mut Ctx, pause: Option<Duration>) {
 
 /// Closes the running attempt in the record, the metrics and the deployment's vitals.
 pub fn settle(ctx: &mut Ctx, outcome: &'static str) {
-    ctx.close_attempt(outcome);
+    let now = Instant::now();
+    ctx.close_attempt(outcome, now);
     let Some(attempt) = &ctx.attempt else { return };
     let deployment = &ctx.snapshot.deployments[attempt.deployment];
     let changed = deployment.vitals.ended(
         ending(attempt, outcome),
         attempt.in_use.began_ms,
         ctx.snapshot.rest,
-        ctx.live.now_ms(),
+        ctx.live.ms_at(now),
     );
     if let Some(state) = changed {
         let place = metrics::Place { group: deployment.group.clone(), deployment: deployment.id.clone() };

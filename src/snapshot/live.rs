@@ -125,7 +125,13 @@ impl Live {
 
     /// Milliseconds on the steady clock that all routing shares; never 0.
     pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+        self.ms_at(Instant::now())
+    }
+
+    /// The same for a moment the clock has been read at already.
+    pub fn ms_at(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// Requests being served.

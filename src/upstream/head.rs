@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
 use pingora_error::{ErrorType, OrErr};
 use pingora_http::RequestHeader;
+use std::sync::OnceLock;
 
 /// NanoGPT's own request headers that have no `x-` prefix (docs at commit f0b5f52, 2026-08-22).
 static NANOGPT_HEADERS: &[&str] = &[
@@ -79,6 +80,8 @@ pub struct Request<'a> {
 pub struct Template {
     base_path: String,
     fixed: HeaderMap,
+    /// The first path that a body went to, checked, behind its base: most deployments serve one route.
+    usual: OnceLock<(String, PathAndQuery)>,
 }
 
 impl Template {
@@ -107,7 +110,7 @@ impl Template {
         }
         // What a request adds should not make its copy grow.
         fixed.reserve(HEADERS_OF_A_REQUEST);
-        Some(Template { base_path: base_path.to_owned(), fixed })
+        Some(Template { base_path: base_path.to_owned(), fixed, usual: OnceLock::new() })
     }
 
     /// Replaces `head` by the upstream's; only its version is kept.
@@ -115,13 +118,10 @@ impl Template {
     /// # Errors
     /// When the path cannot be a request target.
     pub fn write(&self, head: &mut RequestHeader, request: &Request<'_>) -> pingora_error::Result<()> {
-        let target = Bytes::from(self.target(request));
-        let path =
-            PathAndQuery::from_maybe_shared(target).or_err(ErrorType::InvalidHTTPHeader, "as a request target")?;
         // Built without Pingora's second map of the names' case: they go out in lower case.
         let (mut fresh, ()) = http::Request::new(()).into_parts();
         fresh.method = request.method.clone();
-        fresh.uri = Uri::from(path);
+        fresh.uri = Uri::from(self.target(request)?);
         if head.version == Version::HTTP_2 {
             // Pingora has settled on HTTP/2 with the upstream and panics when the head forgets it.
             fresh.version = Version::HTTP_2;
@@ -149,8 +149,12 @@ impl Template {
         Ok(())
     }
 
-    fn target(&self, request: &Request<'_>) -> String {
+    fn target(&self, request: &Request<'_>) -> pingora_error::Result<PathAndQuery> {
         let query = request.query.unwrap_or_default();
+        let is_usual = |(path, _): &&(String, PathAndQuery)| path == request.path && query.is_empty();
+        if let Some((_, target)) = self.usual.get().filter(is_usual) {
+            return Ok(target.clone());
+        }
         let mut target = String::with_capacity(self.base_path.len() + request.path.len() + query.len() + 1);
         target.push_str(&self.base_path);
         target.push_str(request.path);
@@ -158,7 +162,13 @@ impl Template {
             target.push('?');
             target.push_str(query);
         }
-        target
+        let target = PathAndQuery::from_maybe_shared(Bytes::from(target))
+            .or_err(ErrorType::InvalidHTTPHeader, "as a request target")?;
+        // Paths without a body may name one stored object each.
+        if request.content_length.is_some() && query.is_empty() {
+            self.usual.get_or_init(|| (request.path.to_owned(), target.clone()));
+        }
+        Ok(target)
     }
 }
 
@@ -282,6 +292,35 @@ mod tests {
         assert_eq!(text(&head, "authorization"), Some("Bearer sk-up"));
         for name in ["x-api-key", "cookie", "x-stainless-lang", "x-litellm-timeout", "connection", "x-hop"] {
             assert_eq!(text(&head, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_path_and_query_is_its_own_whatever_came_first() {
+        let (client, id) = (client(), HeaderValue::from_static("r-1"));
+        let template = Template::new("/api/v1", "up.example", None, None, &[]).unwrap();
+        let target = |path: &str, query: Option<&str>| {
+            let request = Request {
+                client: &client.headers,
+                method: Method::POST,
+                path,
+                query,
+                content_length: Some(7),
+                content_type: None,
+                accepted: Accepted::Json,
+                request_id: &id,
+                messages: false,
+                forward: false,
+                is_credential: |_| false,
+            };
+            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            template.write(&mut head, &request).unwrap();
+            head.uri.to_string()
+        };
+        for _ in 0..2 {
+            assert_eq!(target("/chat/completions", None), "/api/v1/chat/completions");
+            assert_eq!(target("/chat/completions", Some("a=b")), "/api/v1/chat/completions?a=b");
+            assert_eq!(target("/embeddings", None), "/api/v1/embeddings");
         }
     }
 

@@ -105,6 +105,8 @@ impl Front {
             match self.begins_http2(&mut stream).await {
                 Some(false) => {}
                 Some(true) => {
+                    // Its streams are counted one by one; idle, it must not keep the process.
+                    drop(arriving);
                     self.process_new(stream, &shutdown).await;
                     return;
                 }

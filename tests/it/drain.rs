@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use nanogate::standin::{End, Script, Step};
 use serde_json::Value;
 
 use crate::support::gateway::Gateway;
+use crate::support::h2c::H2c;
 use crate::support::raw::{Client, Ending, request};
 use crate::support::{DEADLINE, eventually, standin};
 use crate::traffic::{CHAT, chat, chat_stream, delta, file, finish, gateway, post, posted, shown};
@@ -33,6 +35,16 @@ async fn an_idle_gateway_ends_at_once_on_either_signal() {
         ends_within(&mut gateway, SOON).await;
         assert!(client.ends_within(SOON).await, "{signal}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_http_2_connection_holds_nothing_up() {
+    let upstream = standin(Script::auto()).await;
+    let mut gateway = gateway(&upstream, "", "gateway_settings: { h2c: true }\n").await;
+    let mut client = H2c::connect(gateway.address()).await;
+    assert_eq!(client.post(CHAT, Bytes::from(chat().to_string()), true).await.status(), 200);
+    gateway.signal("TERM");
+    ends_within(&mut gateway, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@
 use super::clock::Clock;
 use super::ctx::{Attempt, Ctx, InUse};
 use super::replay::Hold;
-use super::{Gateway, admit, hedge};
+use super::{Gateway, admit, hedge, outgoing};
 use crate::api::error::{self, ApiError};
 use crate::snapshot::Deployment;
 use bytes::Bytes;
@@ -77,11 +77,9 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
 ///
 /// Pingora copies the head for each attempt, and nothing of the copy is used but its version.
 fn stand_in(session: &mut Session, ctx: &mut Ctx) {
-    let (mut empty, ()) = http::Request::new(()).into_parts();
     let head = session.req_header_mut();
-    empty.method = head.method.clone();
-    empty.version = head.version;
-    ctx.lent_head = Some(std::mem::replace(head, RequestHeader::from(empty)));
+    let empty = outgoing::empty_head(head);
+    ctx.lent_head = Some(std::mem::replace(head, empty));
 }
 
 /// Ends what [`stand_in`] began; nothing when it did not.

@@ -6,7 +6,7 @@
 
 use super::ctx::{Ask, Attempt, Ctx, InUse};
 use super::forward::unless_client_leaves;
-use super::outgoing::Source;
+use super::outgoing::{Source, empty_head};
 use super::recover;
 use crate::api::endpoint::{Endpoint, Kind};
 use crate::api::params::Shape;
@@ -128,7 +128,7 @@ impl Starter {
         let upstream_model = self.resolved.upstream_model(&deployment.upstream_model);
         let source = self.source();
         let (body, _) = source.body(deployment, &upstream_model).ok()?;
-        let mut head = self.client.clone();
+        let mut head = empty_head(&self.client);
         source.head(&self.client, deployment, body.len(), &mut head).ok()?;
         let peer = deployment.peer.peer(0)?;
         let Ok(in_use) = InUse::begin(&self.live, &self.snapshot, place, now_ms) else {

@@ -103,6 +103,14 @@ impl Source<'_> {
     }
 }
 
+/// A head to write an attempt's over: the method and version of the client's, and nothing else of it.
+pub fn empty_head(client: &RequestHeader) -> RequestHeader {
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    head.method = client.method.clone();
+    head.version = client.version;
+    RequestHeader::from(head)
+}
+
 fn accepted(kind: Kind, stream: bool) -> Accepted {
     match kind {
         _ if stream => Accepted::Events,

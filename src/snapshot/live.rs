@@ -21,7 +21,7 @@ pub struct Live {
     pub metrics: Metrics,
     /// Upstream hosts and their addresses.
     pub directory: Directory,
-    /// Makes connections outside of the proxy.
+    /// Makes HTTP/1.1 connections to upstreams.
     pub dialer: Arc<Dialer>,
     /// What retries may cost.
     pub budget: Budget,

@@ -31,7 +31,7 @@ const HEADERS_MAX: usize = 256;
 /// A handed-over connection is not used again; this closes it should the upstream not do so.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// Makes the connections; trusts whom the proxy trusts.
+/// Makes the connections, also those of [`super::join`]; trusts whom the proxy trusts.
 #[derive(Default)]
 pub struct Dialer {
     ca_file: Option<String>,
@@ -64,7 +64,7 @@ impl Dialer {
         Ok(Answered { stream, bytes, status, peer })
     }
 
-    /// A new connection to a peer, TLS included.
+    /// A new connection to a peer that speaks HTTP/1.1, TLS included.
     ///
     /// # Errors
     /// Pingora's own.

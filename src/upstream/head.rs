@@ -174,21 +174,23 @@ impl Template {
 
 /// The client's headers that may cross.
 fn passing<'h>(request: &'h Request<'_>) -> impl Iterator<Item = (&'h HeaderName, &'h HeaderValue)> {
-    request.client.iter().filter(move |(name, _)| {
-        let name = name.as_str();
-        if (request.is_credential)(name) || SPOKEN_TO_US.contains(&name) || is_for_us_alone(request.client, name) {
-            return false;
-        }
-        let anthropic = ANTHROPIC_HEADERS.contains(&name);
-        if !request.forward {
-            return anthropic && request.messages;
-        }
-        anthropic || NANOGPT_HEADERS.contains(&name) || (name.starts_with("x-") && !name.starts_with("x-stainless-"))
-    })
+    let client = request.client;
+    client.iter().filter(move |(name, _)| may_pass(name.as_str(), request) && !ends_here(name.as_str(), client))
 }
 
-/// Whether the client's `Connection` names a header as one that ends here (RFC 9110, section 7.6.1).
-fn is_for_us_alone(client: &HeaderMap, name: &str) -> bool {
+fn may_pass(name: &str, request: &Request<'_>) -> bool {
+    if (request.is_credential)(name) || SPOKEN_TO_US.contains(&name) {
+        return false;
+    }
+    let anthropic = ANTHROPIC_HEADERS.contains(&name);
+    if !request.forward {
+        return anthropic && request.messages;
+    }
+    anthropic || NANOGPT_HEADERS.contains(&name) || (name.starts_with("x-") && !name.starts_with("x-stainless-"))
+}
+
+/// Whether the client's `Connection` names a header as one for the next hop alone (RFC 9110, section 7.6.1).
+fn ends_here(name: &str, client: &HeaderMap) -> bool {
     let lists = client.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|named| named.trim().eq_ignore_ascii_case(name))
 }

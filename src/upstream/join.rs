@@ -99,7 +99,7 @@ impl Joined {
     /// Writes the held head and `bytes` behind it; ready with the number of bytes taken of the latter once the head is
     /// out.
     fn poll_join(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        while !self.held.is_empty() {
+        loop {
             let both = [IoSlice::new(&self.held), IoSlice::new(bytes)];
             let written = if bytes.is_empty() {
                 ready!(Pin::new(&mut self.stream).poll_write(context, &self.held))?
@@ -119,8 +119,6 @@ impl Joined {
             self.turn = Turn::Rest;
             return Poll::Ready(Ok(taken));
         }
-        self.turn = Turn::Rest;
-        Poll::Ready(Ok(0))
     }
 }
 

@@ -95,11 +95,12 @@ fn options(http2: bool, connect_timeout: Duration, idle_timeout: Duration) -> Pe
     });
     // Heads are written from nothing (`head::Template`), so there is nothing of the client's to take out.
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-    options.alpn = join::protocol();
     if http2 {
         options.alpn = ALPN::H2H1;
         options.max_h2_streams = H2_STREAMS_MAX;
         options.h2_ping_interval = Some(H2_PING_INTERVAL);
+    } else {
+        options.alpn = join::protocol();
     }
     options
 }

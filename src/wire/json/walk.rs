@@ -12,24 +12,20 @@ use super::text::plain_run;
 /// is no object.
 pub fn members_of(object: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>, Kind)> {
     let mut walk = Walk::new(object);
-    let mut inside = walk.enter(b'{');
+    let inside = walk.enter(b'{');
     std::iter::from_fn(move || {
         let (key, kind) = walk.member().filter(|_| inside)?;
-        let value = walk.skip();
-        inside = value.is_some();
-        Some((key, value?, kind))
+        Some((key, walk.skip()?, kind))
     })
 }
 
 /// The items of an array: value and kind; ranges within the given slice. Nothing when the slice is no array.
 pub fn items_of(array: &[u8]) -> impl Iterator<Item = (Range<usize>, Kind)> {
     let mut walk = Walk::new(array);
-    let mut inside = walk.enter(b'[');
+    let inside = walk.enter(b'[');
     std::iter::from_fn(move || {
         let kind = walk.item().filter(|_| inside)?;
-        let value = walk.skip();
-        inside = value.is_some();
-        Some((value?, kind))
+        Some((walk.skip()?, kind))
     })
 }
 

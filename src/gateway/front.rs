@@ -12,8 +12,8 @@ use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
 use crate::snapshot::{Arriving, Live};
+use crate::upstream::connector::PoolingConnector;
 use crate::upstream::head::decimal;
-use crate::upstream::join::Joiner;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -51,7 +51,7 @@ tokio::task_local! {
 }
 
 /// The proxy behind the door.
-type Proxy = HttpProxy<Gateway, Joiner>;
+type Proxy = HttpProxy<Gateway, PoolingConnector>;
 
 /// The application behind the listening socket: the proxy, and before it the door.
 ///
@@ -60,24 +60,23 @@ type Proxy = HttpProxy<Gateway, Joiner>;
 pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
     let mut options = HttpServerOptions::default();
     options.force_custom = true;
-    let joiner = Joiner::new(Arc::clone(&live.dialer));
+    let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool));
     let behind = Arc::clone(live);
     let serve = move |proxy, stream, shutdown: &ShutdownWatch| {
         let front = Arc::new(Front::new(proxy, Arc::clone(&behind)));
         // Counted at once: a process that ends may not overlook a connection it has accepted.
         let arriving = behind.arrive();
         let shutdown = shutdown.clone();
-        // Not as a task of its own, though that would free 12 KB which Pingora's keeps: a worker woken for it may cut in
-        // between two steps of Pingora's pool, which then loses the connection it was asked for.
         Box::pin(async move {
-            front.serve(stream, shutdown, arriving).await;
+            // A task of its own: Pingora's keeps 12 KB for a handshake that is over.
+            tokio::spawn(front.serve(stream, shutdown, arriving));
             None
         }) as Handed
     };
     ProxyServiceBuilder::new(conf, Gateway::new(Arc::clone(live)))
         .name("gateway")
         .server_options(options)
-        .custom(joiner, Arc::new(serve))
+        .custom(connector, Arc::new(serve))
         .build()
 }
 

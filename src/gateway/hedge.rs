@@ -256,7 +256,7 @@ pub async fn adopt(session: &mut Session, ctx: &mut Ctx) -> Result<Option<Box<Ht
                     count(ctx, "failed");
                     ctx.hedge = "failed";
                     ctx.attempt = rival.attempt.take();
-                    Err(recover::failed(ctx, error.into_up(), false, false))
+                    Err(recover::failed(ctx, error.into_up(), false))
                 }
             }
         }

@@ -26,6 +26,7 @@ mod replay;
 pub mod stream;
 
 use crate::snapshot::Live;
+use crate::upstream::connector;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ctx::Ctx;
@@ -90,10 +91,14 @@ impl ProxyHttp for Gateway {
         reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
-        _digest: Option<&Digest>,
-        _ctx: &mut Box<Ctx>,
+        digest: Option<&Digest>,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         let metrics = &self.live.metrics;
+        let reused = reused || connector::is_pooled(digest);
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.reused = reused;
+        }
         if reused { &metrics.reused_connections } else { &metrics.new_connections }.inc();
         Ok(())
     }
@@ -155,11 +160,11 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         error: Box<Error>,
         ctx: &mut Box<Ctx>,
-        reused: bool,
+        _reused: bool,
     ) -> Box<Error> {
         forward::take_head_back(session, ctx);
         let answered = session.response_written().is_some_and(|head| !head.status.is_informational());
-        recover::failed(ctx, error, reused, answered)
+        recover::failed(ctx, error, answered)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {

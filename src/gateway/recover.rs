@@ -254,17 +254,18 @@ pub fn not_connected(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
             return error;
         }
     }
-    failed(ctx, error, false, false)
+    failed(ctx, error, false)
 }
 
 /// Decides after any failure of an attempt; the returned error says by its retry flag whether another follows.
-pub fn failed(ctx: &mut Ctx, mut error: Box<Error>, reused: bool, answered: bool) -> Box<Error> {
+pub fn failed(ctx: &mut Ctx, mut error: Box<Error>, answered: bool) -> Box<Error> {
     if *error.etype() == OVERTAKEN {
         return hedge::overtaken(ctx, error);
     }
     // The pool handed out a connection that the upstream had just closed, or that it ends by GOAWAY or REFUSED_STREAM
     // without having looked at the request (RFC 9113, section 8.7; Pingora marks those alone for retry).
     let unseen = *error.etype() == ErrorType::H2Error && error.retry == RetryType::Decided(true);
+    let reused = ctx.attempt.as_ref().is_some_and(|attempt| attempt.reused);
     let stale = unseen || (error.retry == RetryType::ReusedOnly && reused);
     error.set_retry(false);
     if answered || *error.etype() == DECIDED || *error.etype() == ENDED_HERE {

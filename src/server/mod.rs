@@ -16,13 +16,15 @@ use crate::gateway::front;
 use crate::snapshot::{Live, Snapshot};
 use crate::upstream::address::Directory;
 use crate::upstream::exchange::Dialer;
+use crate::upstream::pool::Pool;
+use async_trait::async_trait;
 use authorities::Authorities;
 use memory::Returner;
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
 use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_core::server::{RunArgs, Server};
-use pingora_core::services::background::background_service;
+use pingora_core::server::{RunArgs, Server, ShutdownWatch};
+use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_core::services::listening::Service;
 use reload::Reloader;
 use std::fmt;
@@ -110,8 +112,9 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
     let grace = Duration::from_millis(config.gateway.grace_period_ms);
     let snapshot = Snapshot::build(config, &directory, None).map_err(StartError::Deployments)?;
     let models = snapshot.deployments.len();
-    let dialer = Arc::new(Dialer::new(settings.ca_file.clone()));
-    let live = Arc::new(Live::new(snapshot, directory, dialer));
+    let dialer = Dialer::new(settings.ca_file.clone());
+    let pool = Pool::new(POOL_PER_THREAD * options.threads);
+    let live = Arc::new(Live::new(snapshot, directory, dialer, pool));
     let server = assemble(settings, &live, options);
     let phases = server.watch_execution_phase();
     log::info!("serving {models} deployments on http://{}, {}", options.listen, admin_words(options.admin));
@@ -161,8 +164,23 @@ fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Se
     let warden = Warden::new(Arc::clone(live), Arc::new(reloader), options.listen.port());
     server.add_service(background_service("warden", warden));
     server.add_service(background_service("names", names::Refresher::new(Arc::clone(live))));
+    server.add_service(background_service("pool", Sweeper(Arc::clone(&live.pool))));
     server.add_service(background_service("memory", Returner::new(Arc::clone(live), options.threads)));
     server
+}
+
+/// Closes pooled connections that are of no use any more.
+struct Sweeper(Arc<Pool>);
+
+#[async_trait]
+impl BackgroundService for Sweeper {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = self.0.look_after() => {}
+            // What is left is closed when the process ends.
+            _ = shutdown.changed() => {}
+        }
+    }
 }
 
 /// An answer of up to this size goes out with its head in one write: a copy is cheaper than a system call.

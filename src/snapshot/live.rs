@@ -7,6 +7,7 @@ use crate::routing::limit::{Full, Limits, Pace, Usage};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::address::Directory;
 use crate::upstream::exchange::Dialer;
+use crate::upstream::pool::Pool;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +24,8 @@ pub struct Live {
     pub directory: Directory,
     /// Makes HTTP/1.1 connections to upstreams.
     pub dialer: Arc<Dialer>,
+    /// Keeps those of the proxy between two requests.
+    pub pool: Arc<Pool>,
     /// What retries may cost.
     pub budget: Budget,
     /// What all upstream calls together use.
@@ -51,7 +54,7 @@ pub struct Refused {
 
 impl Live {
     /// Starts with a first snapshot.
-    pub fn new(snapshot: Snapshot, directory: Directory, dialer: Arc<Dialer>) -> Self {
+    pub fn new(snapshot: Snapshot, directory: Directory, dialer: Dialer, pool: Pool) -> Self {
         let guard = Guard::default();
         guard.set_pace(snapshot.config.gateway.requests_per_second);
         Live {
@@ -61,7 +64,8 @@ impl Live {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics: Metrics::default(),
             directory,
-            dialer,
+            dialer: Arc::new(dialer),
+            pool: Arc::new(pool),
             budget: Budget::default(),
             started: Instant::now(),
             in_flight: AtomicI64::new(0),

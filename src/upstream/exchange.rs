@@ -31,7 +31,7 @@ const HEADERS_MAX: usize = 256;
 /// A handed-over connection is not used again; this closes it should the upstream not do so.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// Makes the connections, also those of [`super::join`]; trusts whom the proxy trusts.
+/// Makes the connections, also those of [`super::connector`]; trusts whom the proxy trusts.
 #[derive(Default)]
 pub struct Dialer {
     ca_file: Option<String>,

@@ -4,7 +4,8 @@
 //! no clients.
 
 pub mod address;
+pub mod connector;
 pub mod exchange;
 pub mod head;
-pub mod join;
 pub mod peer;
+pub mod pool;

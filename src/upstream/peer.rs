@@ -4,7 +4,7 @@
 //! empty server name, which would switch the check off (design notes on Pingora 0.9.1, section 4).
 
 use super::address::Host;
-use super::join;
+use super::connector;
 use pingora_core::protocols::l4::ext::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::tls::ALPN;
@@ -100,7 +100,7 @@ fn options(http2: bool, connect_timeout: Duration, idle_timeout: Duration) -> Pe
         options.max_h2_streams = H2_STREAMS_MAX;
         options.h2_ping_interval = Some(H2_PING_INTERVAL);
     } else {
-        options.alpn = join::protocol();
+        options.alpn = connector::protocol();
     }
     options
 }

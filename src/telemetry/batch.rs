@@ -62,7 +62,10 @@ impl Batch {
         head(lines, stamp, record.level(), record.target());
         let _ = lines.write_fmt(*record.args());
         lines.push('\n');
-        if !std::mem::replace(&mut waiting.started, true) {
+        let has_started = std::mem::replace(&mut waiting.started, true);
+        // First: a thread that woke to find it locked would sleep again.
+        drop(waiting);
+        if !has_started {
             let shared = Arc::clone(&self.0);
             // Without a thread the lines wait for `flush`, and are lost beyond the limit; requests go on.
             let _ = std::thread::Builder::new().name("nanogate-log".into()).spawn(move || shared.write_on());

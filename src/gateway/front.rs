@@ -66,12 +66,9 @@ pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
         let front = Arc::new(Front::new(proxy, Arc::clone(&behind)));
         // Counted at once: a process that ends may not overlook a connection it has accepted.
         let arriving = behind.arrive();
-        let shutdown = shutdown.clone();
-        Box::pin(async move {
-            // A task of its own: Pingora's keeps 12 KB for a handshake that is over.
-            tokio::spawn(front.serve(stream, shutdown, arriving));
-            None
-        }) as Handed
+        // A task of its own: Pingora's keeps 12 KB for a handshake that is over.
+        tokio::spawn(front.serve(stream, shutdown.clone(), arriving));
+        Box::pin(std::future::ready(None)) as Handed
     };
     ProxyServiceBuilder::new(conf, Gateway::new(Arc::clone(live)))
         .name("gateway")

@@ -369,6 +369,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pingora_asks_whether_a_connection_is_quiet_before_it_would_keep_it() {
+        use pingora_core::connectors::http::Connector;
+        use pingora_core::protocols::http::client::HttpSession;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let upstream = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+            connection
+        });
+        #[expect(clippy::disallowed_methods, reason = "an address needs no resolver")]
+        let mut peer = HttpPeer::new(address, false, String::new());
+        peer.options.alpn = protocol();
+        peer.options.idle_timeout = Some(Duration::from_secs(60));
+        let pool = pool();
+        let connector = Connector::new_custom(None, PoolingConnector::new(Arc::default(), Arc::clone(&pool)));
+        let (mut session, _) = connector.get_http_session(&peer).await.unwrap();
+        let HttpSession::H1(http) = &mut session else { panic!("no HTTP/1.1") };
+        assert!(!is_pooled(Some(http.digest())));
+        let head = pingora_http::RequestHeader::build("GET", b"/", None).unwrap();
+        http.write_request_header(Box::new(head)).await.unwrap();
+        http.finish_body().await.unwrap();
+        http.read_response().await.unwrap();
+        while http.read_body_bytes().await.unwrap().is_some() {}
+        connector.release_http_session(session, &peer, None).await;
+        let _open = upstream.join().unwrap();
+        let stream = pool.take(peer.reuse_hash()).expect("the connection came home");
+        pool.put(peer.reuse_hash(), stream, Duration::from_secs(60));
+        let (session, _) = connector.get_http_session(&peer).await.unwrap();
+        assert!(is_pooled(session.digest()));
+    }
+
+    #[tokio::test]
     async fn a_head_without_a_body_leaves_at_the_end_of_its_request() {
         let (mut lent, theirs) = pair();
         lent.write_all(HEAD).await.unwrap();

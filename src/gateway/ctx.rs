@@ -1,8 +1,8 @@
 //! The record of one request: what each phase leaves for the next. One writer per field, named beside it.
 
+use super::cell::Cell;
 use super::front::CELL;
 use super::outgoing::Source;
-use super::replay::Cell;
 use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
 use crate::api::params::Wishes;

@@ -3,9 +3,9 @@
 //! The edit is made when an attempt begins, not in `upstream_request_filter` as the plan of the house had it: a body
 //! that a deployment refuses is answered before anything is dialled, and retries to another address reuse the bytes.
 
+use super::cell::Hold;
 use super::clock::Clock;
 use super::ctx::{Attempt, Ctx, InUse};
-use super::replay::Hold;
 use super::{Gateway, admit, hedge, outgoing};
 use crate::api::error::{self, ApiError};
 use crate::snapshot::Deployment;

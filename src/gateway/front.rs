@@ -6,8 +6,9 @@
 
 use super::Gateway;
 use super::answer::head_of;
+use super::cell::Cell;
 use super::clock::within;
-use super::replay::{Cell, Replay};
+use super::replay::Replay;
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;

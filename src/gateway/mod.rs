@@ -8,6 +8,7 @@ pub mod accept;
 mod admit;
 mod answer;
 mod body;
+mod cell;
 mod clock;
 mod ctx;
 mod decode;

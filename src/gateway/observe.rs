@@ -2,12 +2,12 @@
 
 use super::Gateway;
 use super::answer::{self, Head, bare_head_of, head_of};
+use super::cell::Hold;
 use super::clock::Clock;
 use super::ctx::Ctx;
 use super::hedge;
 use super::names;
 use super::recover;
-use super::replay::Hold;
 use super::stream::{LastWords, Stream};
 use crate::api::endpoint::Kind;
 use crate::api::face::{self, Face, Reasoning, Shown};

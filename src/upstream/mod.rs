@@ -6,6 +6,7 @@
 pub mod address;
 pub mod connector;
 pub mod exchange;
+pub mod handover;
 pub mod head;
 pub mod peer;
 pub mod pool;

@@ -143,14 +143,26 @@ impl Alarm {
         self.heard = Some(Instant::now());
     }
 
+    /// Notes that the upstream sent something at a time.
+    pub fn heard_at(&mut self, at: Instant) {
+        self.heard = Some(at);
+    }
+
+    /// Notes that a comment goes out.
+    pub fn commented(&mut self) {
+        self.commented = Some(Instant::now());
+    }
+
+    /// Whether something is due now.
+    pub fn is_due(&self, clock: &Clock, streaming: bool) -> bool {
+        self.next(clock, streaming).is_some_and(|(at, _)| at <= Instant::now())
+    }
+
     /// Sleeps until something is due; for ever when nothing is waited for. Safe to drop and call again.
     pub async fn wait(&mut self, clock: &Clock, streaming: bool) -> Event {
         loop {
             let Some((at, event)) = self.next(clock, streaming) else { return std::future::pending().await };
             if at <= Instant::now() {
-                if matches!(event, Event::Comment(_)) {
-                    self.commented = Some(Instant::now());
-                }
                 return event;
             }
             self.sleep_until(at).await;
@@ -218,8 +230,10 @@ mod tests {
         let mut alarm = Alarm::default();
         alarm.heard();
         assert_eq!(alarm.wait(&clock, true).await, Event::Comment(b":\n\n"));
+        alarm.commented();
         assert!(now.elapsed() >= TICK * 10);
         assert_eq!(alarm.wait(&clock, true).await, Event::Comment(b":\n\n"));
+        alarm.commented();
         assert!(now.elapsed() >= TICK * 20);
         assert_eq!(alarm.wait(&clock, true).await, Event::TimeOut(TimeOut::Silence));
         assert!(now.elapsed() >= TICK * 25);

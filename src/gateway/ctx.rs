@@ -70,6 +70,8 @@ pub struct Ctx {
     pub answer: super::observe::Answer,
     /// Tokens and price; observe.
     pub meter: Meter,
+    /// Whether a stream comes in chunks, not compressed; observe.
+    pub in_plain_chunks: bool,
     /// The error to answer, once one is certain; whoever found it.
     pub failure: Option<ApiError>,
     /// When the head and the first body byte of the answer were let go; observe, answer.
@@ -221,6 +223,7 @@ impl Ctx {
             unwanted: Vec::new(),
             answer: super::observe::Answer::Raw,
             meter: Meter::default(),
+            in_plain_chunks: false,
             failure: None,
             head_at: None,
             first_byte_at: None,

@@ -4,6 +4,7 @@ use super::Gateway;
 use super::accept::{caller_name, path_of};
 use super::ctx::Ctx;
 use super::hedge;
+use super::observe::Answer;
 use super::recover::{outcome_of_status, settle};
 use crate::api::endpoint::Kind;
 use crate::config::AccessLog;
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 /// Settles a request, whatever its end.
 pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
     let now = Instant::now();
+    if let Answer::Events(flow) = &ctx.answer {
+        ctx.meter = std::mem::take(&mut flow.lock().meter);
+    }
     if let Some(attempt) = &ctx.attempt {
         let tokens = ctx.meter.prompt_tokens.unwrap_or(0) + ctx.meter.completion_tokens.unwrap_or(0);
         let now_ms = gateway.live.ms_at(now);
@@ -96,7 +100,7 @@ fn write_line(session: &Session, ctx: &Ctx, total: Duration, bytes_out: u64, for
         upstream_model: ctx.attempt.as_ref().map_or("", |attempt| &attempt.upstream_model),
         deployment: deployment.unwrap_or_default(),
         status: ctx.status,
-        stream: matches!(ctx.answer, super::observe::Answer::Events(_)),
+        stream: matches!(ctx.answer, Answer::Events(_)),
         total,
         head: ctx.head_at.map(|at| at.saturating_duration_since(ctx.started)),
         first_byte: ctx.first_byte_at.map(|at| at.saturating_duration_since(ctx.started)),

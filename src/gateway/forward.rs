@@ -57,6 +57,9 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
             return Err(super::recover::failed(ctx, cause.into_up(), false));
         }
     }
+    if ctx.wants_stream() {
+        ctx.cell.expect_stream();
+    }
     let Some(attempt) = ctx.attempt.as_mut() else {
         return Err(Error::explain(ErrorType::InternalError, "the attempt was lost"));
     };

@@ -8,12 +8,14 @@ use super::Gateway;
 use super::answer::head_of;
 use super::cell::Cell;
 use super::clock::within;
+use super::outlet::Outlet;
 use super::replay::Replay;
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
 use crate::snapshot::{Arriving, Live};
 use crate::upstream::connector::PoolingConnector;
+use crate::upstream::handover::Handover;
 use crate::upstream::head::decimal;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,7 +63,7 @@ type Proxy = HttpProxy<Gateway, PoolingConnector>;
 pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
     let mut options = HttpServerOptions::default();
     options.force_custom = true;
-    let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool));
+    let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool), handover);
     let behind = Arc::clone(live);
     let serve = move |proxy, stream, shutdown: &ShutdownWatch| {
         let front = Arc::new(Front::new(proxy, Arc::clone(&behind)));
@@ -76,6 +78,11 @@ pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
         .server_options(options)
         .custom(connector, Arc::new(serve))
         .build()
+}
+
+/// What the request of this task may ask for its upstream connection with.
+fn handover() -> Option<Arc<Handover>> {
+    CELL.try_with(|cell| cell.handover()).ok().flatten()
 }
 
 /// What Pingora waits for when it has handed a connection over.
@@ -110,10 +117,11 @@ impl Front {
                 None => return,
             }
         }
-        let mut session = Box::new(ServerSession::new_http1(stream));
+        let outlet = Outlet::new(stream);
+        let mut session = Box::new(ServerSession::new_http1(Box::new(outlet.clone())));
         session.set_keepalive((!*shutdown.borrow()).then_some(KEEPALIVE_S));
         let mut arriving = Some(arriving);
-        while let Some(again) = self.exchange(session, &shutdown, arriving.take()).await {
+        while let Some(again) = self.exchange(session, Some(&outlet), &shutdown, arriving.take()).await {
             let (stream, settings) = again.consume();
             session = Box::new(ServerSession::new_http1(stream));
             if let Some(settings) = settings {
@@ -131,10 +139,12 @@ impl Front {
         peeked.ok().map(|told| told && begin == *HTTP2_PREFACE)
     }
 
-    /// Serves one request; gives the connection back when it can serve another. `arriving` comes with the first.
+    /// Serves one request; gives the connection back when it can serve another. `arriving` comes with the first, and
+    /// `outlet` with a connection that serves one request at a time.
     async fn exchange(
         &self,
         mut session: Box<ServerSession>,
+        outlet: Option<&Outlet>,
         shutdown: &ShutdownWatch,
         arriving: Option<Arriving>,
     ) -> Option<ReusedHttpStream> {
@@ -153,7 +163,7 @@ impl Front {
         let _in_flight = self.live.enter();
         drop(arriving);
         let cell = Arc::new(Cell::default());
-        let wrapper = Replay::new(session, Arc::clone(&cell));
+        let wrapper = Replay::new(session, Arc::clone(&cell), outlet.cloned());
         let wrapped = ServerSession::new_custom(Box::new(wrapper));
         CELL.scope(Arc::clone(&cell), self.proxy.process_new_http(wrapped, shutdown)).await;
         let (session, completed) = cell.take_session()?;
@@ -245,7 +255,7 @@ impl HttpServerApp for Front {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.exchange(Box::new(session), shutdown, Some(self.live.arrive())).await
+        self.exchange(Box::new(session), None, shutdown, Some(self.live.arrive())).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -7,6 +7,7 @@
 pub mod accept;
 mod admit;
 mod answer;
+mod bell;
 mod body;
 mod cell;
 mod clock;
@@ -22,7 +23,9 @@ mod likeness;
 mod names;
 mod observe;
 mod outgoing;
+mod outlet;
 mod recover;
+mod relay;
 mod replay;
 pub mod stream;
 
@@ -68,11 +71,11 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let run = pin!(async { Ok(accept::run(self, session, ctx).await? || body::run(self, session, ctx).await?) });
-        guard::caught(self, run).await
+        guard::caught(&self.live, run).await
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
-        guard::caught(self, pin!(forward::peer(self, session, ctx))).await
+        guard::caught(&self.live, pin!(forward::peer(self, session, ctx))).await
     }
 
     fn fail_to_connect(
@@ -114,7 +117,7 @@ impl ProxyHttp for Gateway {
             forward::unless_client_left(session, ctx).await?;
             forward::head(session, head, ctx)
         });
-        guard::caught(self, run).await
+        guard::caught(&self.live, run).await
     }
 
     async fn request_body_filter(
@@ -134,14 +137,15 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        guard::caught_now(self, || {
+        guard::caught_now(&self.live, || {
+            observe::note_framing(ctx, head);
             observe::inflate(session, head);
             observe::upstream_head(ctx, head)
         })
     }
 
     async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<Ctx>) -> Result<()> {
-        guard::caught_now(self, || observe::downstream_head(head, ctx))
+        guard::caught_now(&self.live, || observe::downstream_head(head, ctx))
     }
 
     fn response_body_filter(
@@ -151,7 +155,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
-        guard::caught_now(self, || observe::body(self, bytes, end, ctx))?;
+        guard::caught_now(&self.live, || observe::body(self, bytes, end, ctx))?;
         Ok(None)
     }
 

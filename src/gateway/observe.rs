@@ -8,6 +8,7 @@ use super::ctx::Ctx;
 use super::hedge;
 use super::names;
 use super::recover;
+use super::relay::SharedFlow;
 use super::stream::{LastWords, Stream};
 use crate::api::endpoint::Kind;
 use crate::api::face::{self, Face, Reasoning, Shown};
@@ -25,6 +26,7 @@ use pingora_core::protocols::http::compression::ResponseCompressionCtx;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Above this size a whole answer is no longer judged but passed on as it comes.
@@ -34,9 +36,6 @@ const ERROR_BYTES_MAX: usize = 1024 * 1024;
 
 /// Of a stream without content no more than this is held.
 const HELD_BYTES_MAX: usize = 64 * 1024;
-
-/// How long the end of an answer may follow its end mark.
-const END_MAX: Duration = Duration::from_secs(1);
 
 /// Headers of the upstream's answer that reach the client; everything else stays here, cookies and addresses above all.
 static PASSING: &[&str] = &[
@@ -57,7 +56,7 @@ pub enum Answer {
     /// Every byte as it comes.
     Raw,
     /// A stream of events.
-    Events(Box<Stream>),
+    Events(SharedFlow),
     /// A document judged whole; the head waits for it.
     Whole(Whole),
 }
@@ -75,6 +74,16 @@ pub fn inflate(session: &mut Session, head: &mut ResponseHeader) {
         session.upstream_compression = ResponseCompressionCtx::new(0, true, false);
         session.upstream_compression.response_header_filter(head, false);
     }
+}
+
+/// Notes whether a stream comes in chunks that carry its bytes as they are.
+pub fn note_framing(ctx: &mut Ctx, head: &ResponseHeader) {
+    ctx.in_plain_chunks = ctx.wants_stream()
+        && !head.headers.contains_key(header::CONTENT_ENCODING)
+        && head
+            .headers
+            .get(header::TRANSFER_ENCODING)
+            .is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
 }
 
 /// The first look at an answer's head. A failure that may be tried again ends the attempt here.
@@ -139,7 +148,7 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         let frame_bytes_max = gateway_settings.frame_bytes_max as usize;
         let face = face_of(ctx, signed);
         let stream = Stream::new(super::accept::dialect(ctx), face, frame_bytes_max, ends_with_mark(ctx));
-        ctx.answer = Answer::Events(Box::new(stream));
+        ctx.answer = Answer::Events(SharedFlow::new(stream, Arc::clone(&ctx.live)));
         if content.is_some() || recover::could_go_elsewhere(ctx) {
             hold_frames(ctx, content.is_some(), every);
             *head = shown.into();
@@ -247,24 +256,15 @@ pub fn body(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ct
 }
 
 fn events(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
-    let Answer::Events(stream) = &mut ctx.answer else { return Ok(()) };
+    let Answer::Events(shared) = &ctx.answer else { return Ok(()) };
+    let shared = shared.clone();
+    let mut flow = shared.lock();
     let read = body.take().unwrap_or_default();
-    let (was_within_frame, was_announcing) = (stream.is_within_frame(), stream.is_announcing());
-    let was_done = stream.is_done();
-    let shown = stream.pass(read, end, &mut ctx.meter);
-    let within_frame = stream.is_within_frame();
-    if stream.is_done() && !was_done {
-        // Nothing more is to come but the end itself.
-        ctx.cell.with_clock(|clock| (clock.silence, clock.comment) = (Some(END_MAX), None));
-    }
-    if within_frame != was_within_frame {
-        ctx.cell.with_clock(|clock| clock.within_frame = within_frame);
-    }
-    let (frames, odd) = stream.take_counts();
-    gateway.live.metrics.stream_frames.inc_by(frames);
-    gateway.live.metrics.odd_frames.inc_by(odd);
+    let was_announcing = flow.stream.is_announcing();
+    let shown = flow.pass_long_way(read, end, &ctx.cell);
+    ctx.cell.came_long_way(flow.long_way_bytes());
     if was_announcing {
-        let waits = stream.is_announcing() && stream.announced_bytes() <= HELD_BYTES_MAX && !end;
+        let waits = flow.stream.is_announcing() && flow.stream.announced_bytes() <= HELD_BYTES_MAX && !end;
         announce(ctx, waits, shown.last_words.as_ref())?;
     }
     if let Some(last) = shown.last_words {
@@ -276,6 +276,9 @@ fn events(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx)
         }
         *body = Some(words);
         return Ok(());
+    }
+    if ctx.in_plain_chunks && !flow.stream.is_announcing() && !flow.stream.is_done() && !end {
+        ctx.cell.shorten(&shared, flow.long_way_bytes());
     }
     *body = Some(shown.bytes);
     Ok(())

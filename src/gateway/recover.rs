@@ -207,6 +207,9 @@ fn read(ctx: &Ctx, error: &Error) -> Reading {
     if let Some(kind) = TimeOut::of(error.etype()) {
         return reading(Cause::Passing, kind.name());
     }
+    if *error.etype() == PANICKED {
+        return reading(Cause::ClientMistake, "panic");
+    }
     if *error.etype() == CLIENT_LEFT || *error.esource() == ErrorSource::Downstream {
         return Reading { cause: Cause::ClientMistake, outcome: "client_left", client_left: true };
     }
@@ -223,7 +226,6 @@ fn read(ctx: &Ctx, error: &Error) -> Reading {
         }
         ErrorType::HTTPStatus(status) => reading(cause_of_status(*status), outcome_of_status(*status)),
         kind if *kind == EMPTY_ANSWER => reading(Cause::Passing, "invalid_response"),
-        kind if *kind == PANICKED => reading(Cause::ClientMistake, "panic"),
         kind if *kind == DECIDED => reading(Cause::ClientMistake, "decided"),
         _ => reading(Cause::Passing, "broken"),
     }
@@ -404,8 +406,8 @@ async fn break_off(
     ctx: &mut Ctx,
     reading: &Reading,
 ) -> pingora_error::Result<()> {
-    if let Answer::Events(stream) = &ctx.answer
-        && stream.is_over()
+    if let Answer::Events(flow) = &ctx.answer
+        && flow.lock().stream.is_over()
     {
         // Everything had been said; only the connection ended badly, or not at all.
         ctx.end = "done";
@@ -424,8 +426,8 @@ async fn break_off(
         "timeout_total" => TimeOut::Total.words(),
         _ => "the connection to the upstream broke in the middle of its answer",
     };
-    let Answer::Events(stream) = &ctx.answer else { return Ok(()) };
-    let words = stream.broken(words);
+    let Answer::Events(flow) = &ctx.answer else { return Ok(()) };
+    let words = flow.lock().stream.broken(words);
     answer::last_words(session, ctx, words).await
 }
 

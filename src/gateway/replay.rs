@@ -7,9 +7,12 @@
 //! ([`Session::read_body_or_idle`]), so all waits that Pingora does not limit are limited here, and bytes nobody asked
 //! for can be written between two upstream reads. The only file that touches Pingora's doc-hidden trait.
 
+use super::bell::Bell;
 use super::cell::{Cell, Hold};
-use super::clock::Alarm;
+use super::clock::{self, Alarm};
 use super::hedge::OVERTAKEN;
+use super::outlet::Outlet;
+use super::relay::{Pause, Relay};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
@@ -20,9 +23,12 @@ use pingora_core::protocols::http::custom::CustomMessageWrite;
 use pingora_core::protocols::http::custom::server::Session;
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_error::{Error, ErrorType, Result};
+use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// The error of an answer that was to be judged whole and has no body at all.
@@ -40,18 +46,28 @@ pub struct Replay {
     /// Frames of a stream behind the held head.
     held_frames: BytesMut,
     alarm: Alarm,
+    /// The client's connection, unless it is one of many streams.
+    outlet: Option<Outlet>,
+    /// The short way of a running stream.
+    relay: Option<Relay>,
+    /// Bytes of the answer's body that went the short way.
+    relayed_bytes: usize,
     completed: bool,
 }
 
 impl Replay {
-    /// Wraps a session whose head has been read.
-    pub fn new(inner: Box<ServerSession>, cell: Arc<Cell>) -> Self {
+    /// Wraps a session whose head has been read. `outlet` is its connection when that serves it alone.
+    pub fn new(inner: Box<ServerSession>, cell: Arc<Cell>, outlet: Option<Outlet>) -> Self {
+        cell.lock().has_outlet = outlet.is_some() && inner.req_header().version == Version::HTTP_11;
         Replay {
             inner: Some(inner),
             cell,
             held: None,
             held_frames: BytesMut::new(),
             alarm: Alarm::default(),
+            outlet,
+            relay: None,
+            relayed_bytes: 0,
             completed: false,
         }
     }
@@ -96,6 +112,96 @@ impl Replay {
         }
         inner.send_downstream_proxy_task(HttpTask::Body(Some(Bytes::from_static(comment)), false));
         inner.write_downstream_proxy_tasks().await.map(|_| ())
+    }
+
+    /// Writes parts of an answer. Those of a stream leave together: Pingora flushes each.
+    async fn write_tasks(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let inner = self.inner.as_mut().expect("the session is given back only on drop");
+        let is_one = !matches!(&tasks[..], [_, _, ..] | [HttpTask::Body(_, true)]);
+        let Some(outlet) = self.outlet.as_ref().filter(|_| !is_one && self.cell.may_stream()) else {
+            return inner.response_duplex_vec(tasks).await;
+        };
+        let cork = outlet.cork();
+        let ended = inner.response_duplex_vec(tasks).await?;
+        cork.flush().await.or_err(ErrorType::WriteError, "flushing an answer").map_err(|cause| cause.into_down())?;
+        Ok(ended)
+    }
+
+    /// Waits on the long way.
+    async fn wait(&mut self, no_body_expected: bool) -> Result<Event> {
+        let (clock, racing) = {
+            let shared = self.cell.lock();
+            (shared.clock, shared.hedge.is_running())
+        };
+        let streaming = self.inner().response_written().is_some();
+        let inner = self.inner.as_mut().expect("the session is given back only on drop");
+        tokio::select! {
+            biased;
+            () = short_way(&mut self.relay, &self.cell, self.outlet.as_ref()) => Ok(Event::Nothing),
+            event = inner.read_body_or_idle(no_body_expected) => event.map(Event::Client),
+            event = self.alarm.wait(&clock, streaming) => Ok(Event::Alarm(event)),
+            () = self.cell.hedge_won(), if racing => Error::e_explain(OVERTAKEN, "by a second attempt"),
+        }
+    }
+
+    /// Moves a stream on its short way, and waits for the client and the alarm meanwhile.
+    ///
+    /// These two are polled only after they have asked for it, not for every frame.
+    async fn relay(&mut self) -> Result<Event> {
+        self.finish_comment().await?;
+        let clock = self.cell.clock();
+        let inner = self.inner.as_mut().expect("the session is given back only on drop");
+        let Some(relay) = &mut self.relay else { return Ok(Event::Nothing) };
+        let bell = Bell::rung();
+        let waker = Waker::from(Arc::clone(&bell));
+        let cell = &self.cell;
+        let moved = {
+            let mut others = pin!(async {
+                tokio::select! {
+                    biased;
+                    event = inner.read_body_or_idle(true) => event.map(Event::Client),
+                    event = self.alarm.wait(&clock, true) => Ok(Event::Alarm(event)),
+                }
+            });
+            poll_fn(|context| match relay.poll(context, cell) {
+                Poll::Ready(moved) => Poll::Ready(moved.map(Ok)),
+                Poll::Pending if !relay.is_blocked() && bell.has_rung(context.waker()) => {
+                    others.as_mut().poll(&mut Context::from_waker(&waker)).map(|event| event.map(Err))
+                }
+                Poll::Pending => Poll::Pending,
+            })
+            .await
+        };
+        let has_heard = relay.take_heard().map(|at| self.alarm.heard_at(at)).is_some();
+        self.relayed_bytes += relay.take_bytes_out();
+        match moved? {
+            // The alarm has not known what the relay heard.
+            Err(Event::Alarm(_)) if has_heard && !self.alarm.is_due(&clock, true) => Ok(Event::Nothing),
+            Err(event) => Ok(event),
+            Ok(Pause::Clock) => Ok(Event::Nothing),
+            Ok(Pause::Back(back)) => {
+                if let Some(relay) = self.relay.take() {
+                    relay.give_back(back);
+                }
+                Ok(Event::Nothing)
+            }
+        }
+    }
+
+    /// Does what an event asks for; the client's word when it is one.
+    async fn answer(&mut self, event: Event) -> Result<Option<Option<Bytes>>> {
+        match event {
+            Event::Client(body) => return Ok(Some(body)),
+            Event::Alarm(clock::Event::Comment(comment)) => {
+                self.alarm.commented();
+                Box::pin(self.write_comment(comment)).await?;
+            }
+            Event::Alarm(clock::Event::Hedge) => self.cell.start_hedge(),
+            Event::Alarm(clock::Event::Release) => Box::pin(self.release_frames()).await?,
+            Event::Alarm(clock::Event::TimeOut(kind)) => return Error::e_explain(kind.error(), kind.words()),
+            Event::Nothing => {}
+        }
+        Ok(None)
     }
 
     /// Sends what is held of a stream; may be dropped at any await and is then finished by the next write.
@@ -165,6 +271,25 @@ impl Replay {
     }
 }
 
+/// What has happened while the wrapper waited.
+enum Event {
+    /// The client sent something of its body, or nothing more.
+    Client(Option<Bytes>),
+    /// An alarm.
+    Alarm(clock::Event),
+    /// Nothing to answer; what is waited for may have changed.
+    Nothing,
+}
+
+/// Waits until a stream can go the short way.
+async fn short_way(relay: &mut Option<Relay>, cell: &Cell, outlet: Option<&Outlet>) {
+    poll_fn(|_| {
+        *relay = cell.take_relay(outlet);
+        if relay.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 impl Drop for Replay {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
@@ -230,7 +355,7 @@ impl Session for Replay {
                 self.fit(head);
             }
         }
-        let ended = self.inner_mut().response_duplex_vec(out).await?;
+        let ended = self.write_tasks(out).await?;
         self.completed |= ended;
         if !ended && self.cell.lock().last {
             Box::pin(self.inner_mut().finish_body()).await?;
@@ -245,25 +370,20 @@ impl Session for Replay {
     /// Made anew and polled for every frame, so what is rare is boxed and the order of the waits is fixed.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         loop {
-            let (clock, racing) = {
-                let shared = self.cell.lock();
-                (shared.clock, shared.hedge.is_running())
+            let event =
+                if self.relay.is_some() { Box::pin(self.relay()).await } else { self.wait(no_body_expected).await };
+            let answered = match event {
+                Ok(event) => self.answer(event).await,
+                Err(cause) => Err(cause),
             };
-            let streaming = self.inner().response_written().is_some();
-            let Some(inner) = self.inner.as_mut() else { return Ok(None) };
-            let event = tokio::select! {
-                biased;
-                event = inner.read_body_or_idle(no_body_expected) => return event,
-                event = self.alarm.wait(&clock, streaming) => event,
-                () = self.cell.hedge_won(), if racing => {
-                    return Error::e_explain(OVERTAKEN, "by a second attempt");
+            match answered {
+                Ok(None) => {}
+                Ok(Some(body)) => return Ok(body),
+                Err(cause) => {
+                    // The upstream learns at once that nobody listens any more.
+                    self.relay = None;
+                    return Err(cause);
                 }
-            };
-            match event {
-                super::clock::Event::Comment(comment) => Box::pin(self.write_comment(comment)).await?,
-                super::clock::Event::Hedge => self.cell.start_hedge(),
-                super::clock::Event::Release => Box::pin(self.release_frames()).await?,
-                super::clock::Event::TimeOut(kind) => return Error::e_explain(kind.error(), kind.words()),
             }
         }
     }
@@ -321,7 +441,7 @@ impl Session for Replay {
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.inner().body_bytes_sent()
+        self.inner().body_bytes_sent() + self.relayed_bytes
     }
 
     fn body_bytes_read(&self) -> usize {

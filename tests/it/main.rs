@@ -23,6 +23,7 @@ mod odd_upstreams;
 mod reload;
 mod resilience;
 mod retries;
+mod short_way;
 mod streams;
 mod support;
 mod traffic;

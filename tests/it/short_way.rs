@@ -1,0 +1,175 @@
+//! A running stream goes from one connection to the other without the proxy's queue. Nothing of that may be seen: not
+//! the order, not a byte, not the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nanogate::standin::{End, Frame, Step};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::gateway::{Gateway, config};
+use crate::support::raw::{self, Client, Ending};
+use crate::support::standin;
+use crate::traffic::{
+    CHAT, SHOWN, access_line, chat_stream, delta, file, finish, gateway, metric, metric_becomes, post, posted, shown,
+    until,
+};
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+/// An upstream that writes one answer to every request, in pieces of so many bytes as the request's number says.
+struct Cutter {
+    gateway: Gateway,
+    connections: Arc<AtomicUsize>,
+    _serving: tokio::task::JoinHandle<()>,
+}
+
+impl Cutter {
+    async fn start(answer: Vec<u8>, sizes: &'static [usize]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/v1", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let serving = tokio::spawn(async move {
+            let mut sizes = sizes.iter().cycle();
+            while let Ok((mut connection, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                connection.set_nodelay(true).unwrap();
+                while read_request(&mut connection).await {
+                    for piece in answer.chunks(*sizes.next().unwrap()) {
+                        connection.write_all(piece).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        });
+        let gateway = Gateway::start(config(&base, &[(SHOWN, "openai/zai-org/glm-4.7")])).await;
+        Cutter { gateway, connections, _serving: serving }
+    }
+}
+
+async fn read_request(connection: &mut TcpStream) -> bool {
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        if !connection.read_buf(&mut request).await.is_ok_and(|count| count > 0) {
+            return false;
+        }
+    }
+    true
+}
+
+fn chunk(bytes: &str) -> String {
+    format!("{:x}\r\n{bytes}\r\n", bytes.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_and_reads_may_be_cut_anywhere() {
+    let mut expected = String::new();
+    let mut answer = HEAD.to_owned();
+    let mut left_over = String::new();
+    for number in 0..400usize {
+        let text = match number % 50 {
+            // Longer than what is kept of a chunk on the short way.
+            49 => "x".repeat(50_000),
+            // Longer than one read.
+            30 => "y".repeat(12_000),
+            _ => format!("piece {number} \"é\" \\ {}", "z".repeat(number % 37)),
+        };
+        let frame = shown(&delta(&text)).replace(SHOWN, "zai-org/glm-4.7");
+        expected.push_str(&shown(&delta(&text)));
+        left_over.push_str(&frame);
+        match number % 7 {
+            // Frames that share a chunk.
+            2 | 3 => {}
+            // Frames that are cut by chunks.
+            4 => {
+                let rest = left_over.split_off(left_over.len() / 2);
+                answer.push_str(&chunk(&std::mem::replace(&mut left_over, rest)));
+            }
+            // A chunk of another form than the usual.
+            6 if number % 5 == 0 => {
+                answer.push_str(&format!("{:04X};name=\"value\"\r\n{left_over}\r\n", left_over.len()));
+                left_over.clear();
+            }
+            _ => answer.push_str(&chunk(&std::mem::take(&mut left_over))),
+        }
+    }
+    left_over.push_str(&shown(&finish()).replace(SHOWN, "zai-org/glm-4.7"));
+    left_over.push_str(DONE);
+    answer.push_str(&chunk(&left_over));
+    answer.push_str("0\r\nx-trailer: 1\r\n\r\n");
+    expected.push_str(&shown(&finish()));
+    expected.push_str(DONE);
+
+    static SIZES: &[usize] = &[13, 100, 1_000, 4_096, 8_191, 8_192, 50_000, 5_000_000];
+    let cutter = Cutter::start(answer.into_bytes(), SIZES).await;
+    let mut client = Client::connect(cutter.gateway.address()).await;
+    for size in SIZES {
+        let answer = client.ask(raw::post(CHAT, chat_stream().to_string().as_bytes())).await;
+        assert_eq!((answer.status, answer.ending), (200, Ending::Complete), "{size}");
+        assert!(answer.text() == expected, "cut every {size} bytes: {} of {}", answer.text().len(), expected.len());
+    }
+    assert_eq!(cutter.connections.load(Ordering::Relaxed), 1, "the upstream's connection goes on after each stream");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_keeps_its_order() {
+    let numbers = 0..2_000;
+    let mut answer = HEAD.to_owned();
+    for number in numbers.clone() {
+        answer.push_str(&chunk(&shown(&delta(&number.to_string()))));
+    }
+    answer.push_str(&chunk(DONE));
+    answer.push_str("0\r\n\r\n");
+    let expected: String = numbers.map(|number| shown(&delta(&number.to_string()))).collect();
+    let cutter = Cutter::start(answer.into_bytes(), &[10_000_000, 300, 700, 60_000]).await;
+    for _ in 0..40 {
+        let answer = post(&cutter.gateway, CHAT, &chat_stream()).await;
+        assert!(answer.text() == format!("{expected}{DONE}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_the_short_way_is_counted() {
+    let frames: Vec<Frame> = (0..50).map(|_| Frame::from(delta("a"))).chain([Frame::from(finish())]).collect();
+    let upstream = standin(Step::sse(frames).gap_ms(2)).await;
+    let sections = "gateway_settings: { access_log: json }\n";
+    let gateway = Gateway::start(file(&upstream, "", sections)).await;
+    let answer = post(&gateway, CHAT, &chat_stream()).await;
+    let line = access_line(&gateway, 1).await;
+    assert_eq!(line["bytes_out"], answer.text().len());
+    assert_eq!(line["end"], "done");
+    assert_eq!(metric(&gateway, "nanogate_stream_frames_total").await, 52.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_got_before_it_left_is_counted() {
+    let frames: Vec<Frame> = (0..50).map(|_| Frame::from(delta("a"))).collect();
+    let upstream = standin(Step::sse(frames).gap_ms(1).end(End::Stall)).await;
+    let gateway = Gateway::start(file(&upstream, "", "gateway_settings: { access_log: json }\n")).await;
+    let mut client = posted(&gateway, CHAT, &chat_stream()).await;
+    client.head().await;
+    let mut seen = 0;
+    while seen < 50 * shown(&delta("a")).len() {
+        seen += client.piece().await.expect("the stream goes on").bytes.len();
+    }
+    drop(client);
+    let line = access_line(&gateway, 1).await;
+    assert_eq!((&line["bytes_out"], &line["end"]), (&seen.into(), &"client_left".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_on_the_short_way_is_filled_and_limited() {
+    let frames = [Frame::from(delta("a")), Frame::Pause(20), Frame::from(delta("b"))];
+    let upstream = standin(Step::sse(frames).end(End::Stall)).await;
+    let settings = "gateway_settings: { stream_keepalive: 0.1, stream_idle_timeout: 0.6 }\n";
+    let gateway = gateway(&upstream, "", settings).await;
+    let mut client = posted(&gateway, CHAT, &chat_stream()).await;
+    client.head().await;
+    until(&mut client, &shown(&delta("b"))).await;
+    let (text, _) = until(&mut client, "\"error\"").await;
+    assert!(text.matches(": keep-alive\n\n").count() >= 3, "{text}");
+    assert!(metric_becomes(&gateway, "nanogate_streams_truncated_total{cause=\"upstream_stalled\"}", 1.0).await);
+}

@@ -1,8 +1,8 @@
 //! The hall: a request walks through these files once, in the order of its phases.
 //!
-//! `front` (connection) · `replay` and `clock` (the session wrapper) · `ctx` (the record) · `accept` (route, caller) ·
-//! `body` with `decode` and `form` (what is wanted) · `admit`, `outgoing` and `forward` (deployment, bytes, address) · `observe` with `stream`
-//! (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
+//! `front` and `outlet` (connection) · `replay` with `cell` and `clock` (the session wrapper) · `ctx` (the record) ·
+//! `accept` (route, caller) · `body` with `decode` and `form` (what is wanted) · `admit`, `outgoing` and `forward` (deployment, bytes, address) · `observe` with `stream`
+//! and `relay` (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
 
 pub mod accept;
 mod admit;

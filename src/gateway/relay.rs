@@ -115,6 +115,16 @@ pub struct Back {
     fault: Option<io::Error>,
 }
 
+/// A chunk that the client still has to get.
+#[derive(Default)]
+struct Unsent {
+    chunk: Vec<u8>,
+    /// How much of it the outlet has taken.
+    taken: usize,
+    /// How much of the body it carries.
+    data_bytes: usize,
+}
+
 /// The short way of one stream.
 pub struct Relay {
     connection: Connection,
@@ -124,8 +134,7 @@ pub struct Relay {
     outlet: Outlet,
     /// The beginning of a chunk.
     part: Vec<u8>,
-    /// What the client still has to get, and how much of it the outlet has taken.
-    unsent: (Vec<u8>, usize),
+    unsent: Unsent,
     /// The outlet has something that must leave.
     unflushed: bool,
     pause: Option<Pause>,
@@ -146,7 +155,7 @@ impl Relay {
             flow,
             outlet,
             part: Vec::new(),
-            unsent: (Vec::new(), 0),
+            unsent: Unsent::default(),
             unflushed: false,
             pause: None,
             heard: None,
@@ -171,7 +180,7 @@ impl Relay {
 
     /// Whether the client takes nothing more at the moment. Nothing is read from the upstream then.
     pub fn is_blocked(&self) -> bool {
-        self.unflushed || !self.unsent.0.is_empty()
+        self.unflushed || !self.unsent.chunk.is_empty()
     }
 
     /// Moves what there is to move.
@@ -203,15 +212,14 @@ impl Relay {
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (bytes, sent) = &mut self.unsent;
-        while *sent < bytes.len() {
-            let count = ready!(self.outlet.poll_write(context, &bytes[*sent..]))?;
+        while self.unsent.taken < self.unsent.chunk.len() {
+            let count = ready!(self.outlet.poll_write(context, &self.unsent.chunk[self.unsent.taken..]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            *sent += count;
+            self.unsent.taken += count;
         }
-        self.unsent = (Vec::new(), 0);
+        self.bytes_out += std::mem::take(&mut self.unsent).data_bytes;
         if self.unflushed {
             ready!(self.outlet.poll_flush(context))?;
             self.unflushed = false;
@@ -251,9 +259,8 @@ impl Relay {
         }
         let mut chunk = Vec::with_capacity(data.len() + CHUNK_FRAMING_BYTES_MAX);
         chunked::put(data, &mut chunk);
-        self.unsent = (chunk, 0);
+        self.unsent = Unsent { chunk, taken: 0, data_bytes: data.len() };
         self.unflushed = true;
-        self.bytes_out += data.len();
     }
 }
 

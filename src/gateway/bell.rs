@@ -1,35 +1,31 @@
-//! A waker that remembers that it was called.
+//! A call from one task to another.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Wake, Waker};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
 
-/// Wakes a task and remembers that it did, so that the task knows whom to poll.
+/// Wakes a task and is remembered until it has looked.
 pub struct Bell {
     rung: AtomicBool,
     task: Mutex<Waker>,
 }
 
-impl Bell {
-    /// A bell that has rung, since nobody has been polled yet.
-    pub fn rung() -> Arc<Self> {
-        Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(Waker::noop().clone()) })
-    }
-
-    /// Whether it has rung since the last call; from now on it wakes `task`.
-    pub fn has_rung(&self, task: &Waker) -> bool {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(task);
-        self.rung.swap(false, Ordering::AcqRel)
+impl Default for Bell {
+    fn default() -> Self {
+        Bell { rung: AtomicBool::new(false), task: Mutex::new(Waker::noop().clone()) }
     }
 }
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
+impl Bell {
+    /// Calls.
+    pub fn ring(&self) {
         self.rung.store(true, Ordering::Release);
         self.task.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+    }
+
+    /// Whether it has rung; from now on it wakes `task`.
+    pub fn has_rung(&self, task: &Waker) -> bool {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(task);
+        self.rung.load(Ordering::Acquire)
     }
 }

@@ -25,7 +25,7 @@ struct Shared {
     corked: bool,
 }
 
-/// A handle to the connection. All of them live in the connection's task.
+/// A handle to the connection. While a relay writes through one, the session behind the other only waits for the client.
 #[derive(Clone, Debug)]
 pub struct Outlet(Arc<Mutex<Shared>>);
 

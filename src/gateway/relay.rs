@@ -5,6 +5,7 @@
 //! that is not an ordinary frame goes the long way: the connection is given back with the bytes that were not used, and
 //! the filters see its end, its error or its break as if there were no short way.
 
+use super::bell::Bell;
 use super::cell::Cell;
 use super::guard;
 use super::outlet::Outlet;
@@ -15,7 +16,8 @@ use crate::usage::Meter;
 use crate::wire::chunked::{self, Begin, LAST_CHUNK};
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::Stream as Connection;
-use pingora_error::{ErrorType, OrErr, Result};
+use pingora_error::{Error, ErrorType, OrErr, Result};
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -23,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 /// Bytes of one read. Frames come one by one, or many at once from an upstream that is faster than its client.
@@ -59,7 +62,7 @@ impl SharedFlow {
         SharedFlow(Arc::new(Mutex::new(flow)))
     }
 
-    /// Nobody else holds it for longer than a call: both sides live in one task.
+    /// Nobody holds it for longer than a call.
     pub fn lock(&self) -> MutexGuard<'_, Flow> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,6 +166,30 @@ impl Relay {
         }
     }
 
+    /// Lets the stream run, in a task of its own: a frame then wakes that and not the request's, whose future is deep.
+    pub fn start(self, cell: Arc<Cell>) -> Running {
+        let stop = Arc::new(Bell::default());
+        let task = tokio::spawn(self.run(cell, Arc::clone(&stop)));
+        Running { task, ended: None, stop }
+    }
+
+    async fn run(mut self, cell: Arc<Cell>, stop: Arc<Bell>) -> Ended {
+        let was_blocked = self.is_blocked();
+        let pause = poll_fn(|context| {
+            if stop.has_rung(context.waker()) {
+                return Poll::Ready(Ok(None));
+            }
+            if was_blocked {
+                ready!(self.poll_send_on(context))?;
+                self.heard = Some(Instant::now());
+                return Poll::Ready(Ok(Some(Pause::Clock)));
+            }
+            self.poll(context, &cell).map_ok(Some)
+        })
+        .await;
+        (self, pause)
+    }
+
     /// Ends the short way.
     pub fn give_back(self, Back { unread, fault }: Back) {
         self.handover.give_back(Returned { stream: self.connection, unread, fault });
@@ -183,13 +210,11 @@ impl Relay {
         self.unflushed || !self.unsent.chunk.is_empty()
     }
 
-    /// Moves what there is to move.
-    ///
-    /// # Errors
-    /// `WriteError` when the client has gone; a panic in what shows the frames.
-    pub fn poll(&mut self, context: &mut Context<'_>, cell: &Cell) -> Poll<Result<Pause>> {
+    /// Moves what there is to move. Fails with `WriteError` when the client has gone, and on a panic in what shows the
+    /// frames.
+    fn poll(&mut self, context: &mut Context<'_>, cell: &Cell) -> Poll<Result<Pause>> {
         loop {
-            ready!(self.poll_send(context)).or_err(ErrorType::WriteError, "while a stream was written")?;
+            ready!(self.poll_send_on(context))?;
             if let Some(pause) = self.pause.take() {
                 return Poll::Ready(Ok(pause));
             }
@@ -209,6 +234,10 @@ impl Relay {
                 self.pass(&part, cell)?;
             }
         }
+    }
+
+    fn poll_send_on(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_send(context).map(|sent| sent.or_err(ErrorType::WriteError, "while a stream was written"))
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -261,6 +290,44 @@ impl Relay {
         chunked::put(data, &mut chunk);
         self.unsent = Unsent { chunk, taken: 0, data_bytes: data.len() };
         self.unflushed = true;
+    }
+}
+
+/// A relay that has stopped, and why, unless it was told to.
+type Ended = (Relay, Result<Option<Pause>>);
+
+/// A relay on its way. Dropped, it ends together with both of its connections' handles.
+pub struct Running {
+    task: JoinHandle<Ended>,
+    ended: Option<std::result::Result<Ended, JoinError>>,
+    stop: Arc<Bell>,
+}
+
+impl Running {
+    /// Waits until the relay stops by itself.
+    pub async fn ended(&mut self) {
+        if self.ended.is_none() {
+            self.ended = Some((&mut self.task).await);
+        }
+    }
+
+    /// Stops the relay; also why it had stopped before, or failed.
+    ///
+    /// # Errors
+    /// A panic that nobody caught.
+    pub async fn stop(mut self) -> Result<Ended> {
+        self.stop.ring();
+        self.ended().await;
+        match self.ended.take() {
+            Some(Ok(ended)) => Ok(ended),
+            Some(Err(_)) | None => Error::e_explain(guard::PANICKED, "a relay"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

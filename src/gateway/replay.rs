@@ -7,7 +7,6 @@
 //! ([`Session::read_body_or_idle`]), so all waits that Pingora does not limit are limited here, and bytes nobody asked
 //! for can be written between two upstream reads. The only file that touches Pingora's doc-hidden trait.
 
-use super::bell::Bell;
 use super::cell::{Cell, Hold};
 use super::clock::{self, Alarm};
 use super::hedge::OVERTAKEN;
@@ -26,9 +25,8 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 /// The error of an answer that was to be judged whole and has no body at all.
@@ -144,47 +142,35 @@ impl Replay {
         }
     }
 
-    /// Moves a stream on its short way, and waits for the client and the alarm meanwhile.
-    ///
-    /// These two are polled only after they have asked for it, not for every frame.
+    /// Lets a stream run on its short way, and waits for the client and the alarm meanwhile.
     async fn relay(&mut self) -> Result<Event> {
         self.finish_comment().await?;
+        let Some(relay) = self.relay.take() else { return Ok(Event::Nothing) };
         let clock = self.cell.clock();
         let inner = self.inner.as_mut().expect("the session is given back only on drop");
-        let Some(relay) = &mut self.relay else { return Ok(Event::Nothing) };
-        let bell = Bell::rung();
-        let waker = Waker::from(Arc::clone(&bell));
-        let cell = &self.cell;
-        let moved = {
-            let mut others = pin!(async {
-                tokio::select! {
-                    biased;
-                    event = inner.read_body_or_idle(true) => event.map(Event::Client),
-                    event = self.alarm.wait(&clock, true) => Ok(Event::Alarm(event)),
-                }
-            });
-            poll_fn(|context| match relay.poll(context, cell) {
-                Poll::Ready(moved) => Poll::Ready(moved.map(Ok)),
-                Poll::Pending if !relay.is_blocked() && bell.has_rung(context.waker()) => {
-                    others.as_mut().poll(&mut Context::from_waker(&waker)).map(|event| event.map(Err))
-                }
-                Poll::Pending => Poll::Pending,
-            })
-            .await
+        // What the client is slow to take is no silence of the upstream's.
+        let watches_clock = !relay.is_blocked();
+        let mut running = relay.start(Arc::clone(&self.cell));
+        let event = tokio::select! {
+            biased;
+            () = running.ended() => Ok(Event::Nothing),
+            event = inner.read_body_or_idle(true) => event.map(Event::Client),
+            event = self.alarm.wait(&clock, true), if watches_clock => Ok(Event::Alarm(event)),
         };
+        let (mut relay, pause) = running.stop().await?;
         let has_heard = relay.take_heard().map(|at| self.alarm.heard_at(at)).is_some();
         self.relayed_bytes += relay.take_bytes_out();
-        match moved? {
-            // The alarm has not known what the relay heard.
-            Err(Event::Alarm(_)) if has_heard && !self.alarm.is_due(&clock, true) => Ok(Event::Nothing),
-            Err(event) => Ok(event),
-            Ok(Pause::Clock) => Ok(Event::Nothing),
-            Ok(Pause::Back(back)) => {
-                if let Some(relay) = self.relay.take() {
-                    relay.give_back(back);
-                }
-                Ok(Event::Nothing)
-            }
+        let event = event?;
+        if let Some(Pause::Back(back)) = pause? {
+            relay.give_back(back);
+            return Ok(event);
+        }
+        // The alarm has not known what the relay heard.
+        let is_untimely = relay.is_blocked() || (has_heard && !self.alarm.is_due(&clock, true));
+        self.relay = Some(relay);
+        match event {
+            Event::Alarm(_) if is_untimely => Ok(Event::Nothing),
+            event => Ok(event),
         }
     }
 

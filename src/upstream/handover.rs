@@ -36,7 +36,7 @@ enum State {
     Returned(Box<Returned>),
 }
 
-/// Shared by the two sides of one attempt. Both live in one task.
+/// Shared by the two sides of one attempt.
 #[derive(Debug, Default)]
 pub struct Handover(Mutex<State>);
 

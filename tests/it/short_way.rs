@@ -33,16 +33,21 @@ impl Cutter {
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
         let serving = tokio::spawn(async move {
-            let mut sizes = sizes.iter().cycle();
+            let answer = Arc::new(answer);
+            let requests = Arc::new(AtomicUsize::new(0));
             while let Ok((mut connection, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 connection.set_nodelay(true).unwrap();
-                while read_request(&mut connection).await {
-                    for piece in answer.chunks(*sizes.next().unwrap()) {
-                        connection.write_all(piece).await.unwrap();
-                        tokio::task::yield_now().await;
+                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+                tokio::spawn(async move {
+                    while read_request(&mut connection).await {
+                        let request = requests.fetch_add(1, Ordering::Relaxed);
+                        for piece in answer.chunks(sizes[request % sizes.len()]) {
+                            connection.write_all(piece).await.unwrap();
+                            tokio::task::yield_now().await;
+                        }
                     }
-                }
+                });
             }
         });
         let gateway = Gateway::start(config(&base, &[(SHOWN, "openai/zai-org/glm-4.7")])).await;

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use nanogate::standin::{End, Frame, Step};
+use nanogate::standin::{End, Frame, Outcome, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -177,4 +178,24 @@ async fn silence_on_the_short_way_is_filled_and_limited() {
     let (text, _) = until(&mut client, "\"error\"").await;
     assert!(text.matches(": keep-alive\n\n").count() >= 3, "{text}");
     assert!(metric_becomes(&gateway, "nanogate_streams_truncated_total{cause=\"upstream_stalled\"}", 1.0).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_slow_to_take_a_stream_is_no_silent_upstream() {
+    let frame = shown(&delta(&"x".repeat(8_000)));
+    let upstream = standin(Step::sse(vec![Frame::from(frame.as_str()); 4_000])).await;
+    let settings = "gateway_settings: { stream_keepalive: 0.05, stream_idle_timeout: 0.3 }\n";
+    let gateway = gateway(&upstream, "", settings).await;
+    let mut client = posted(&gateway, CHAT, &chat_stream()).await;
+    let head = client.head().await;
+    // More than twice the time that an upstream may be silent for; 32 MB do not fit in sockets.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(700) {
+        assert_eq!(upstream.requests()[0].outcome, Outcome::Pending);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let answer = client.rest(head).await;
+    let text = answer.text().replace(": keep-alive\n\n", "");
+    assert_eq!(answer.ending, Ending::Complete);
+    assert!(text == frame.repeat(4_000) + DONE, "{} bytes, {}", text.len(), &text[text.len().saturating_sub(200)..]);
 }

@@ -169,8 +169,9 @@ impl Relay {
     /// Lets the stream run, in a task of its own: a frame then wakes that and not the request's, whose future is deep.
     pub fn start(self, cell: Arc<Cell>) -> Running {
         let stop = Arc::new(Bell::default());
+        let watches_clock = !self.is_blocked();
         let task = tokio::spawn(self.run(cell, Arc::clone(&stop)));
-        Running { task, ended: None, stop }
+        Running { task, ended: None, stop, watches_clock }
     }
 
     async fn run(mut self, cell: Arc<Cell>, stop: Arc<Bell>) -> Ended {
@@ -296,28 +297,38 @@ impl Relay {
 /// A relay that has stopped, and why, unless it was told to.
 type Ended = (Relay, Result<Option<Pause>>);
 
-/// A relay on its way. Dropped, it ends together with both of its connections' handles.
+/// A relay on its way. Dropped, it ends, and with it the upstream's connection.
 pub struct Running {
     task: JoinHandle<Ended>,
     ended: Option<std::result::Result<Ended, JoinError>>,
     stop: Arc<Bell>,
+    watches_clock: bool,
 }
 
 impl Running {
-    /// Waits until the relay stops by itself.
+    /// Whether silence is the upstream's: it is not while the client is slow to take what came before.
+    pub fn watches_clock(&self) -> bool {
+        self.watches_clock
+    }
+
+    /// Waits until the relay has stopped by itself. May be dropped and called again.
     pub async fn ended(&mut self) {
         if self.ended.is_none() {
             self.ended = Some((&mut self.task).await);
         }
     }
 
-    /// Stops the relay; also why it had stopped before, or failed.
+    /// Stops the relay. May be dropped and called again.
+    pub async fn stop(&mut self) {
+        self.stop.ring();
+        self.ended().await;
+    }
+
+    /// The relay after it has stopped, and why, unless it was told to.
     ///
     /// # Errors
     /// A panic that nobody caught.
-    pub async fn stop(mut self) -> Result<Ended> {
-        self.stop.ring();
-        self.ended().await;
+    pub fn into_ended(mut self) -> Result<Ended> {
         match self.ended.take() {
             Some(Ok(ended)) => Ok(ended),
             Some(Err(_)) | None => Error::e_explain(guard::PANICKED, "a relay"),

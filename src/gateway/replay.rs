@@ -11,7 +11,7 @@ use super::cell::{Cell, Hold};
 use super::clock::{self, Alarm};
 use super::hedge::OVERTAKEN;
 use super::outlet::Outlet;
-use super::relay::{Pause, Relay};
+use super::relay::{Pause, Relay, Running};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
@@ -46,8 +46,10 @@ pub struct Replay {
     alarm: Alarm,
     /// The client's connection, unless it is one of many streams.
     outlet: Option<Outlet>,
-    /// The short way of a running stream.
-    relay: Option<Relay>,
+    /// The short way of a stream while nothing moves on it.
+    idle: Option<Relay>,
+    /// The short way of a stream while it runs; then there is no idle one.
+    running: Option<Running>,
     /// Bytes of the answer's body that went the short way.
     relayed_bytes: usize,
     completed: bool,
@@ -64,7 +66,8 @@ impl Replay {
             held_frames: BytesMut::new(),
             alarm: Alarm::default(),
             outlet,
-            relay: None,
+            idle: None,
+            running: None,
             relayed_bytes: 0,
             completed: false,
         }
@@ -93,8 +96,10 @@ impl Replay {
         }
     }
 
-    /// Writes what a keep-alive comment left unfinished when an upstream read cut in.
-    async fn finish_comment(&mut self) -> Result<()> {
+    /// Makes the client's connection free for what is written next: the relay stops, and what a keep-alive comment left
+    /// unfinished when an upstream read cut in is written.
+    async fn make_way(&mut self) -> Result<()> {
+        self.halt().await?;
         let inner = self.inner_mut();
         if !inner.is_http2() && inner.has_pending_downstream_proxy_tasks() {
             Box::pin(inner.write_downstream_proxy_tasks()).await?;
@@ -135,7 +140,7 @@ impl Replay {
         let inner = self.inner.as_mut().expect("the session is given back only on drop");
         tokio::select! {
             biased;
-            () = short_way(&mut self.relay, &self.cell, self.outlet.as_ref()) => Ok(Event::Nothing),
+            () = short_way(&mut self.idle, &self.cell, self.outlet.as_ref()) => Ok(Event::Nothing),
             event = inner.read_body_or_idle(no_body_expected) => event.map(Event::Client),
             event = self.alarm.wait(&clock, streaming) => Ok(Event::Alarm(event)),
             () = self.cell.hedge_won(), if racing => Error::e_explain(OVERTAKEN, "by a second attempt"),
@@ -143,35 +148,50 @@ impl Replay {
     }
 
     /// Lets a stream run on its short way, and waits for the client and the alarm meanwhile.
+    ///
+    /// May be dropped and called again: the relay runs on, until something else wants to write.
     async fn relay(&mut self) -> Result<Event> {
-        self.finish_comment().await?;
-        let Some(relay) = self.relay.take() else { return Ok(Event::Nothing) };
+        if self.idle.is_some() {
+            self.make_way().await?;
+            self.running = self.idle.take().map(|relay| relay.start(Arc::clone(&self.cell)));
+        }
         let clock = self.cell.clock();
         let inner = self.inner.as_mut().expect("the session is given back only on drop");
-        // What the client is slow to take is no silence of the upstream's.
-        let watches_clock = !relay.is_blocked();
-        let mut running = relay.start(Arc::clone(&self.cell));
+        let Some(running) = &mut self.running else { return Ok(Event::Nothing) };
+        let watches_clock = running.watches_clock();
         let event = tokio::select! {
             biased;
             () = running.ended() => Ok(Event::Nothing),
             event = inner.read_body_or_idle(true) => event.map(Event::Client),
             event = self.alarm.wait(&clock, true), if watches_clock => Ok(Event::Alarm(event)),
         };
-        let (mut relay, pause) = running.stop().await?;
-        let has_heard = relay.take_heard().map(|at| self.alarm.heard_at(at)).is_some();
-        self.relayed_bytes += relay.take_bytes_out();
-        let event = event?;
-        if let Some(Pause::Back(back)) = pause? {
-            relay.give_back(back);
-            return Ok(event);
-        }
-        // The alarm has not known what the relay heard.
-        let is_untimely = relay.is_blocked() || (has_heard && !self.alarm.is_due(&clock, true));
-        self.relay = Some(relay);
-        match event {
-            Event::Alarm(_) if is_untimely => Ok(Event::Nothing),
+        let has_heard = self.halt().await?;
+        let is_blocked = self.idle.as_ref().is_some_and(Relay::is_blocked);
+        match event? {
+            // The alarm has not known what the relay heard.
+            Event::Alarm(_) if is_blocked || (has_heard && !self.alarm.is_due(&clock, true)) => Ok(Event::Nothing),
             event => Ok(event),
         }
+    }
+
+    /// Stops a relay that runs, so that nothing else writes to the client; says whether it has heard of the upstream.
+    /// May be dropped and called again.
+    async fn halt(&mut self) -> Result<bool> {
+        let Some(running) = &mut self.running else { return Ok(false) };
+        running.stop().await;
+        let Some((mut relay, pause)) = self.running.take().map(Running::into_ended).transpose()? else {
+            return Ok(false);
+        };
+        let heard = relay.take_heard();
+        if let Some(at) = heard {
+            self.alarm.heard_at(at);
+        }
+        self.relayed_bytes += relay.take_bytes_out();
+        match pause? {
+            Some(Pause::Back(back)) => relay.give_back(back),
+            Some(Pause::Clock) | None => self.idle = Some(relay),
+        }
+        Ok(heard.is_some())
     }
 
     /// Does what an event asks for; the client's word when it is one.
@@ -315,7 +335,7 @@ impl Session for Replay {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.finish_comment().await?;
+        self.make_way().await?;
         self.inner_mut().write_response_body(data, end).await?;
         self.completed |= end;
         Ok(())
@@ -326,7 +346,7 @@ impl Session for Replay {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        self.finish_comment().await?;
+        self.make_way().await?;
         self.alarm.heard();
         let mut out = Vec::with_capacity(tasks.len() + 1);
         for task in tasks {
@@ -356,8 +376,8 @@ impl Session for Replay {
     /// Made anew and polled for every frame, so what is rare is boxed and the order of the waits is fixed.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         loop {
-            let event =
-                if self.relay.is_some() { Box::pin(self.relay()).await } else { self.wait(no_body_expected).await };
+            let has_relay = self.idle.is_some() || self.running.is_some();
+            let event = if has_relay { Box::pin(self.relay()).await } else { self.wait(no_body_expected).await };
             let answered = match event {
                 Ok(event) => self.answer(event).await,
                 Err(cause) => Err(cause),
@@ -367,7 +387,7 @@ impl Session for Replay {
                 Ok(Some(body)) => return Ok(body),
                 Err(cause) => {
                     // The upstream learns at once that nobody listens any more.
-                    self.relay = None;
+                    (self.idle, self.running) = (None, None);
                     return Err(cause);
                 }
             }
@@ -415,7 +435,7 @@ impl Session for Replay {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.finish_comment().await?;
+        self.make_way().await?;
         self.inner_mut().finish_body().await?;
         self.completed = true;
         Ok(())

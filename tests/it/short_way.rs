@@ -29,23 +29,35 @@ struct Cutter {
 
 impl Cutter {
     async fn start(answer: Vec<u8>, sizes: &'static [usize]) -> Self {
+        Self::start_with(move |request| answer.chunks(sizes[request % sizes.len()]).map(<[u8]>::to_vec).collect(), None)
+            .await
+    }
+
+    /// `pieces` of the answer to a request, by its number, with a pause after each.
+    async fn start_with(
+        pieces: impl Fn(usize) -> Vec<Vec<u8>> + Send + Sync + 'static,
+        pause: Option<Duration>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/v1", listener.local_addr().unwrap());
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
         let serving = tokio::spawn(async move {
-            let answer = Arc::new(answer);
+            let pieces = Arc::new(pieces);
             let requests = Arc::new(AtomicUsize::new(0));
             while let Ok((mut connection, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 connection.set_nodelay(true).unwrap();
-                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+                let (pieces, requests) = (Arc::clone(&pieces), Arc::clone(&requests));
                 tokio::spawn(async move {
                     while read_request(&mut connection).await {
                         let request = requests.fetch_add(1, Ordering::Relaxed);
-                        for piece in answer.chunks(sizes[request % sizes.len()]) {
-                            connection.write_all(piece).await.unwrap();
-                            tokio::task::yield_now().await;
+                        for piece in pieces(request) {
+                            connection.write_all(&piece).await.unwrap();
+                            match pause {
+                                Some(pause) => tokio::time::sleep(pause).await,
+                                None => tokio::task::yield_now().await,
+                            }
                         }
                     }
                 });
@@ -118,6 +130,24 @@ async fn chunks_and_reads_may_be_cut_anywhere() {
         assert!(answer.text() == expected, "cut every {size} bytes: {} of {}", answer.text().len(), expected.len());
     }
     assert_eq!(cutter.connections.load(Ordering::Relaxed), 1, "the upstream's connection goes on after each stream");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_may_end_later_than_its_bytes() {
+    let mut pieces = vec![HEAD.to_owned()];
+    for number in 0..20 {
+        let chunk = chunk(&shown(&delta(&number.to_string())));
+        let (bytes, end) = chunk.split_at(chunk.len() - 2);
+        pieces.extend([bytes.to_owned(), end.to_owned()]);
+    }
+    pieces.push(chunk(DONE) + "0\r\n\r\n");
+    let pieces: Vec<Vec<u8>> = pieces.into_iter().map(String::into_bytes).collect();
+    let cutter = Cutter::start_with(move |_| pieces.clone(), Some(Duration::from_millis(1))).await;
+    let expected: String = (0..20).map(|number| shown(&delta(&number.to_string()))).collect();
+    for _ in 0..10 {
+        let answer = post(&cutter.gateway, CHAT, &chat_stream()).await;
+        assert_eq!(answer.text(), format!("{expected}{DONE}"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

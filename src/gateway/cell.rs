@@ -2,14 +2,12 @@
 
 use super::clock::Clock;
 use super::hedge::Hedge;
-use super::outlet::Outlet;
-use super::relay::{Relay, SharedFlow};
-use crate::upstream::handover::Handover;
+use super::relay::Relay;
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 /// What of an answer is kept back.
@@ -39,10 +37,8 @@ pub(super) struct Shared {
     pub(super) hedge: Hedge,
     /// Written by the wrapper when it begins: a stream can be written past the real session.
     pub(super) has_outlet: bool,
-    /// Written by the hall per attempt whose answer may be a stream.
-    pub(super) handover: Option<Arc<Handover>>,
-    /// Written by the hall: the stream that may go the short way, and how many of its bytes came the long way.
-    pub(super) flow: Option<(SharedFlow, u64)>,
+    /// Written by the hall: the stream that goes on without the proxy.
+    pub(super) relay: Option<Box<Relay>>,
     /// Written by the hall: the connection closes after this answer.
     pub(super) close: bool,
     /// Written by the hall: the bytes now on their way are the last, whatever the upstream still has to say.
@@ -136,46 +132,19 @@ impl Cell {
         poll_fn(|context| self.lock().hedge.poll_won(context)).await;
     }
 
-    /// The answer of the attempt that begins may be a stream. It can go the short way to a client of HTTP/1.1 only.
-    pub fn expect_stream(&self) {
-        let mut shared = self.lock();
-        shared.handover = shared.has_outlet.then(Arc::default);
-        shared.flow = None;
+    /// Whether a stream can be written past the real session: to a client of HTTP/1.1 that has a connection to itself.
+    pub fn has_outlet(&self) -> bool {
+        self.lock().has_outlet
     }
 
-    /// What the upstream's connection may be asked for with.
-    pub fn handover(&self) -> Option<Arc<Handover>> {
-        self.lock().handover.clone()
+    /// Lets a stream go on when the proxy has ended.
+    pub fn leave(&self, relay: Box<Relay>) {
+        self.lock().relay = Some(relay);
     }
 
-    /// Whether the answer may be a stream that can be written past the real session.
-    pub(super) fn may_stream(&self) -> bool {
-        self.lock().handover.is_some()
-    }
-
-    /// Lets a stream go the short way from the next chunk on.
-    pub fn shorten(&self, flow: &SharedFlow, long_way_bytes: u64) {
-        let mut shared = self.lock();
-        if let Some(handover) = &shared.handover {
-            handover.ask();
-            shared.flow = Some((flow.clone(), long_way_bytes));
-        }
-    }
-
-    /// So many bytes of a stream have come the long way, whether or not it may go the short one.
-    pub fn came_long_way(&self, long_way_bytes: u64) {
-        if let Some((_, bytes)) = &mut self.lock().flow {
-            *bytes = long_way_bytes;
-        }
-    }
-
-    /// The short way to `outlet`, when the connection for it is there.
-    pub(super) fn take_relay(&self, outlet: Option<&Outlet>) -> Option<Relay> {
-        let shared = self.lock();
-        let (flow, long_way_bytes) = shared.flow.as_ref()?;
-        let (handover, outlet) = (shared.handover.as_ref()?, outlet?);
-        let connection = handover.take(*long_way_bytes)?;
-        Some(Relay::new(connection, Arc::clone(handover), flow.clone(), outlet.clone()))
+    /// The stream that goes on without the proxy.
+    pub fn take_relay(&self) -> Option<Box<Relay>> {
+        self.lock().relay.take()
     }
 
     /// What the wrapper waits for.

@@ -75,12 +75,21 @@ pub struct Clock {
     pub hedge: Option<Instant>,
     /// The longest silence between two reads of the answer.
     pub silence: Option<Duration>,
+    /// When something of the answer was read of which the wrapper has seen nothing.
+    pub heard: Option<Instant>,
     /// When the whole request must be over.
     pub total: Option<Instant>,
     /// What to send after so much silence on an open stream.
     pub comment: Option<(Duration, &'static [u8])>,
     /// No comment now: the client has only the beginning of a frame.
     pub within_frame: bool,
+}
+
+impl Clock {
+    /// Notes that the upstream sent something.
+    pub fn hear(&mut self) {
+        self.heard = Some(Instant::now());
+    }
 }
 
 /// What woke the wrapper.
@@ -180,9 +189,10 @@ impl Alarm {
     }
 
     fn next(&self, clock: &Clock, streaming: bool) -> Option<(Instant, Event)> {
-        let silence = clock.silence.zip(self.heard).map(|(limit, heard)| heard + limit);
+        let heard = self.heard.max(clock.heard);
+        let silence = clock.silence.zip(heard).map(|(limit, heard)| heard + limit);
         let comment = clock.comment.filter(|_| streaming && !clock.within_frame).and_then(|(every, bytes)| {
-            let quiet_since = self.heard.max(self.commented)?;
+            let quiet_since = heard.max(self.commented)?;
             Some((quiet_since + every, Event::Comment(bytes)))
         });
         [

@@ -70,8 +70,8 @@ pub struct Ctx {
     pub answer: super::observe::Answer,
     /// Tokens and price; observe.
     pub meter: Meter,
-    /// Whether a stream comes in chunks, not compressed; observe.
-    pub in_plain_chunks: bool,
+    /// Nothing is left here: the request runs on without the proxy; relay.
+    pub has_left: bool,
     /// The error to answer, once one is certain; whoever found it.
     pub failure: Option<ApiError>,
     /// When the head and the first body byte of the answer were let go; observe, answer.
@@ -150,7 +150,7 @@ pub struct Attempt {
     pub upstream_model: Arc<str>,
     /// The body for this deployment.
     pub body: Bytes,
-    /// Pingora has been given the body.
+    /// The body has been given to whoever sends it.
     pub body_given: bool,
     /// When it began.
     pub started: Instant,
@@ -223,7 +223,7 @@ impl Ctx {
             unwanted: Vec::new(),
             answer: super::observe::Answer::Raw,
             meter: Meter::default(),
-            in_plain_chunks: false,
+            has_left: false,
             failure: None,
             head_at: None,
             first_byte_at: None,
@@ -272,7 +272,7 @@ impl Ctx {
     }
 
     /// Lets the request's bytes go once the client has an answer, so that no other attempt can need them: a stream may
-    /// last for an hour. Without effect as long as Pingora has not been given the body.
+    /// last for an hour. Without effect as long as nobody has been given the body.
     pub fn forget_body(&mut self) {
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.body_given) else { return };
         attempt.body = Bytes::new();

@@ -1,6 +1,5 @@
 //! The end of a request: its metrics and its access line.
 
-use super::Gateway;
 use super::accept::{caller_name, path_of};
 use super::ctx::Ctx;
 use super::hedge;
@@ -10,21 +9,42 @@ use crate::api::endpoint::Kind;
 use crate::config::AccessLog;
 use crate::telemetry::access::{Line, TARGET};
 use crate::telemetry::series::Route;
+use http::Method;
+use pingora_core::protocols::http::ServerSession;
 use pingora_error::Error;
-use pingora_proxy::Session;
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Settles a request, whatever its end.
-pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
-    let now = Instant::now();
-    if let Answer::Events(flow) = &ctx.answer {
-        ctx.meter = std::mem::take(&mut flow.lock().meter);
+/// Who asked, and for what; of the session no more is needed in the end.
+pub struct Visit<'s> {
+    method: Method,
+    path: Cow<'s, str>,
+    client: Option<SocketAddr>,
+}
+
+impl<'s> Visit<'s> {
+    /// The visit of a session whose head has been read.
+    pub fn of(session: &'s ServerSession) -> Self {
+        let head = session.req_header();
+        let client = session.client_addr().and_then(|address| address.as_inet().copied());
+        Visit { method: head.method.clone(), path: path_of(head), client }
     }
+
+    /// The same, when the session goes.
+    pub fn into_owned(self) -> Visit<'static> {
+        Visit { method: self.method, path: Cow::Owned(self.path.into_owned()), client: self.client }
+    }
+}
+
+/// Settles a request, whatever its end.
+pub fn run(ctx: &mut Ctx, visit: &Visit<'_>, bytes_out: u64, error: Option<&Error>) {
+    let now = Instant::now();
     if let Some(attempt) = &ctx.attempt {
         let tokens = ctx.meter.prompt_tokens.unwrap_or(0) + ctx.meter.completion_tokens.unwrap_or(0);
-        let now_ms = gateway.live.ms_at(now);
+        let now_ms = ctx.live.ms_at(now);
         ctx.snapshot.deployments[attempt.deployment].vitals.usage().used(tokens, now_ms);
-        gateway.live.guard.used(tokens, now_ms);
+        ctx.live.guard.used(tokens, now_ms);
         let outcome = last_outcome(ctx, error);
         settle(ctx, outcome);
     }
@@ -33,13 +53,12 @@ pub fn run(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mu
     if ctx.end.is_empty() {
         ctx.end = if error.is_none() { "done" } else { "broken" };
     }
-    let bytes_out = session.body_bytes_sent() as u64;
     let total = now.saturating_duration_since(ctx.started);
-    count(gateway, ctx, total, bytes_out);
+    count(ctx, total, bytes_out);
     let format = ctx.snapshot.config.gateway.access_log;
     let level = level(ctx);
     if format != AccessLog::Off && log::log_enabled!(target: TARGET, level) {
-        write_line(session, ctx, total, bytes_out, format, level);
+        write_line(visit, ctx, total, bytes_out, format, level);
     }
 }
 
@@ -63,8 +82,8 @@ fn last_outcome(ctx: &Ctx, error: Option<&Error>) -> &'static str {
     }
 }
 
-fn count(gateway: &Gateway, ctx: &Ctx, total: Duration, bytes_out: u64) {
-    let metrics = &gateway.live.metrics;
+fn count(ctx: &Ctx, total: Duration, bytes_out: u64) {
+    let metrics = &ctx.live.metrics;
     metrics.bytes_in.inc_by(ctx.bytes_in);
     metrics.bytes_out.inc_by(bytes_out);
     let endpoint = ctx.endpoint.map_or("none", |endpoint| endpoint.name);
@@ -87,14 +106,13 @@ fn count(gateway: &Gateway, ctx: &Ctx, total: Duration, bytes_out: u64) {
     }
 }
 
-fn write_line(session: &Session, ctx: &Ctx, total: Duration, bytes_out: u64, format: AccessLog, level: log::Level) {
-    let head = session.req_header();
+fn write_line(visit: &Visit<'_>, ctx: &Ctx, total: Duration, bytes_out: u64, format: AccessLog, level: log::Level) {
     let deployment = ctx.attempt.as_ref().map(|attempt| &*ctx.snapshot.deployments[attempt.deployment].id);
     let line = Line {
         request_id: ctx.request_id.to_str().unwrap_or_default(),
-        method: head.method.as_str(),
-        path: &path_of(head),
-        client: session.client_addr().and_then(|address| address.as_inet().copied()),
+        method: visit.method.as_str(),
+        path: &visit.path,
+        client: visit.client,
         caller: caller_name(ctx),
         model: ctx.ask.as_ref().map_or("", |ask| &ask.model),
         upstream_model: ctx.attempt.as_ref().map_or("", |attempt| &attempt.upstream_model),

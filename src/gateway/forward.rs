@@ -16,6 +16,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,9 +58,6 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Re
             return Err(super::recover::failed(ctx, cause.into_up(), false));
         }
     }
-    if ctx.wants_stream() {
-        ctx.cell.expect_stream();
-    }
     let Some(attempt) = ctx.attempt.as_mut() else {
         return Err(Error::explain(ErrorType::InternalError, "the attempt was lost"));
     };
@@ -95,7 +93,9 @@ pub fn take_head_back(session: &mut Session, ctx: &mut Ctx) {
 
 /// Waits for `future`, but not longer than the client does.
 pub async fn unless_client_leaves<T>(session: &mut Session, future: impl Future<Output = T>) -> Result<T> {
+    let future = pin!(future);
     tokio::select! {
+        biased;
         done = future => Ok(done),
         left = session.downstream_session.read_body_or_idle(true) => Err(gone(left)),
     }
@@ -115,14 +115,21 @@ pub async fn unless_client_left(session: &mut Session, ctx: &Ctx) -> Result<()> 
 }
 
 fn gone(left: Result<Option<Bytes>>) -> Box<Error> {
-    match left {
-        Err(cause) if super::clock::TimeOut::of(cause.etype()).is_some() => cause,
-        _ => Error::explain(CLIENT_LEFT, "while an attempt was prepared").into_down(),
+    let left = left.err().unwrap_or_else(|| Error::explain(CLIENT_LEFT, "while an attempt was made"));
+    left.into_down()
+}
+
+/// Notes what an attempt got for a connection.
+pub fn note_connection(gateway: &Gateway, ctx: &mut Ctx, is_reused: bool) {
+    let metrics = &gateway.live.metrics;
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.reused = is_reused;
     }
+    if is_reused { &metrics.reused_connections } else { &metrics.new_connections }.inc();
 }
 
 /// Makes the bytes of a new attempt.
-fn begin(ctx: &mut Ctx, place: usize, in_use: InUse) -> Result<()> {
+pub fn begin(ctx: &mut Ctx, place: usize, in_use: InUse) -> Result<()> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let deployment = &snapshot.deployments[place];
     if let Some(variable) = &deployment.missing_variable {
@@ -163,7 +170,8 @@ pub fn head(session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> R
     Ok(())
 }
 
-fn start_clock(ctx: &mut Ctx, deployment: &Deployment) {
+/// Starts the clock of an attempt.
+pub fn start_clock(ctx: &mut Ctx, deployment: &Deployment) {
     let now = tokio::time::Instant::now();
     let head = now + ctx.head_limit(deployment);
     let ttft = ctx.snapshot.config.gateway.ttft_timeout_ms.filter(|_| ctx.wants_stream()).map(Duration::from_millis);

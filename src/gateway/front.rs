@@ -8,22 +8,23 @@ use super::Gateway;
 use super::answer::head_of;
 use super::cell::Cell;
 use super::clock::within;
+use super::finish::Visit;
 use super::outlet::Outlet;
+use super::relay::Relay;
 use super::replay::Replay;
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
 use crate::snapshot::{Arriving, Live};
 use crate::upstream::connector::PoolingConnector;
-use crate::upstream::handover::Handover;
 use crate::upstream::head::decimal;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::apps::ServerApp;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
@@ -63,7 +64,7 @@ type Proxy = HttpProxy<Gateway, PoolingConnector>;
 pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
     let mut options = HttpServerOptions::default();
     options.force_custom = true;
-    let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool), handover);
+    let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool));
     let behind = Arc::clone(live);
     let serve = move |proxy, stream, shutdown: &ShutdownWatch| {
         let front = Arc::new(Front::new(proxy, Arc::clone(&behind)));
@@ -78,11 +79,6 @@ pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
         .server_options(options)
         .custom(connector, Arc::new(serve))
         .build()
-}
-
-/// What the request of this task may ask for its upstream connection with.
-fn handover() -> Option<Arc<Handover>> {
-    CELL.try_with(|cell| cell.handover()).ok().flatten()
 }
 
 /// What Pingora waits for when it has handed a connection over.
@@ -167,6 +163,10 @@ impl Front {
         let wrapped = ServerSession::new_custom(Box::new(wrapper));
         CELL.scope(Arc::clone(&cell), self.proxy.process_new_http(wrapped, shutdown)).await;
         let (session, completed) = cell.take_session()?;
+        if let (Some(relay), Some(outlet)) = (cell.take_relay(), outlet) {
+            // Boxed, so that a connection keeps room for it only while a stream runs.
+            return Box::pin(run_on(relay, *session, outlet)).await;
+        }
         self.conclude(session, completed).await
     }
 
@@ -245,6 +245,27 @@ impl Front {
         let stream = session.finish().await.ok().flatten()?;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
+}
+
+/// Lets a stream run to its end without the session; gives the connection back when it can serve another request.
+async fn run_on(relay: Box<Relay>, session: ServerSession, outlet: &Outlet) -> Option<ReusedHttpStream> {
+    let visit = Visit::of(&session).into_owned();
+    let mut settings = HttpPersistentSettings::for_session(&session);
+    let reusable = match session {
+        // To reuse it is to take its connection out; one that will not be kept would be closed at once.
+        ServerSession::H1(session) if session.will_keepalive() => session.reuse().await.ok().flatten(),
+        _ => None,
+    };
+    let (stream, early) = reusable.map(|reusable| reusable.into_parts()).unzip();
+    let ended = relay.run(outlet, &visit, early.flatten().unwrap_or_default()).await;
+    let Some(stream) = stream.filter(|_| ended.is_complete) else {
+        outlet.clone().shutdown().await;
+        return None;
+    };
+    if !ended.early.is_empty() {
+        settings.set_pipelined_prefix(ended.early);
+    }
+    Some(ReusedHttpStream::new(stream, Some(settings)))
 }
 
 /// For HTTP/2, whose streams come from Pingora one by one.

@@ -7,12 +7,12 @@
 pub mod accept;
 mod admit;
 mod answer;
-mod bell;
 mod body;
 mod cell;
 mod clock;
 mod ctx;
 mod decode;
+mod direct;
 mod finish;
 mod form;
 mod forward;
@@ -31,15 +31,19 @@ pub mod stream;
 
 use crate::snapshot::Live;
 use crate::upstream::connector;
+use crate::upstream::h1::Exchange;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ctx::Ctx;
+use direct::Outcome;
+use finish::Visit;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use relay::Relay;
 use std::os::fd::RawFd;
 use std::pin::pin;
 use std::sync::Arc;
@@ -54,6 +58,15 @@ impl Gateway {
     /// A gateway over the live state of the process.
     pub fn new(live: Arc<Live>) -> Self {
         Gateway { live }
+    }
+
+    /// Lets a running stream go on without the proxy, with its record; the proxy keeps one that says so.
+    fn let_go(&self, session: &Session, ctx: &mut Box<Ctx>, exchange: Box<Exchange>) {
+        let mut left = Box::new(Ctx::new(&self.live));
+        left.has_left = true;
+        let record = std::mem::replace(ctx, left);
+        let cell = Arc::clone(&record.cell);
+        cell.leave(Box::new(Relay::new(record, exchange, session.body_bytes_sent() as u64)));
     }
 }
 
@@ -72,6 +85,18 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let run = pin!(async { Ok(accept::run(self, session, ctx).await? || body::run(self, session, ctx).await?) });
         guard::caught(&self.live, run).await
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
+        let outcome = guard::caught(&self.live, pin!(direct::run(self, session, ctx))).await?;
+        match outcome {
+            Outcome::Answered => Ok(false),
+            Outcome::Open => Ok(true),
+            Outcome::Running(exchange) => {
+                self.let_go(session, ctx, exchange);
+                Ok(false)
+            }
+        }
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
@@ -98,12 +123,7 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        let metrics = &self.live.metrics;
-        let reused = reused || connector::is_pooled(digest);
-        if let Some(attempt) = &mut ctx.attempt {
-            attempt.reused = reused;
-        }
-        if reused { &metrics.reused_connections } else { &metrics.new_connections }.inc();
+        forward::note_connection(self, ctx, reused || connector::is_pooled(digest));
         Ok(())
     }
 
@@ -138,7 +158,6 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         guard::caught_now(&self.live, || {
-            observe::note_framing(ctx, head);
             observe::inflate(session, head);
             observe::upstream_head(ctx, head)
         })
@@ -155,7 +174,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
-        guard::caught_now(&self.live, || observe::body(self, bytes, end, ctx))?;
+        guard::caught_now(&self.live, || observe::body(bytes, end, ctx))?;
         Ok(None)
     }
 
@@ -173,7 +192,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
-        recover::finally(self, session, error, ctx).await
+        recover::finally(session, error, ctx).await
     }
 
     /// Pingora's own lines name query strings; the access line tells what happened.
@@ -186,6 +205,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Ctx>) {
-        finish::run(self, session, error, ctx);
+        if !ctx.has_left {
+            finish::run(ctx, &Visit::of(session), session.body_bytes_sent() as u64, error);
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The upstream's answer: what it is, what of it the client sees, and whether it is a failure that may be tried again.
 
-use super::Gateway;
 use super::answer::{self, Head, bare_head_of, head_of};
 use super::cell::Hold;
 use super::clock::Clock;
@@ -8,8 +7,7 @@ use super::ctx::Ctx;
 use super::hedge;
 use super::names;
 use super::recover;
-use super::relay::SharedFlow;
-use super::stream::{LastWords, Stream};
+use super::stream::{LastWords, Passed, Stream};
 use crate::api::endpoint::Kind;
 use crate::api::face::{self, Face, Reasoning, Shown};
 use crate::api::params::Shape;
@@ -21,18 +19,20 @@ use crate::telemetry::metrics;
 use crate::upstream::head::decimal;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use pingora_core::protocols::http::compression::ResponseCompressionCtx;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Above this size a whole answer is no longer judged but passed on as it comes.
 const JUDGED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Of an error answer no more than this is read.
 const ERROR_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long the end of an answer may follow its end mark.
+const END_MAX: Duration = Duration::from_secs(1);
 
 /// Of a stream without content no more than this is held.
 const HELD_BYTES_MAX: usize = 64 * 1024;
@@ -56,7 +56,7 @@ pub enum Answer {
     /// Every byte as it comes.
     Raw,
     /// A stream of events.
-    Events(SharedFlow),
+    Events(Box<Stream>),
     /// A document judged whole; the head waits for it.
     Whole(Whole),
 }
@@ -76,14 +76,9 @@ pub fn inflate(session: &mut Session, head: &mut ResponseHeader) {
     }
 }
 
-/// Notes whether a stream comes in chunks that carry its bytes as they are.
-pub fn note_framing(ctx: &mut Ctx, head: &ResponseHeader) {
-    ctx.in_plain_chunks = ctx.wants_stream()
-        && !head.headers.contains_key(header::CONTENT_ENCODING)
-        && head
-            .headers
-            .get(header::TRANSFER_ENCODING)
-            .is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+/// The headers of an upstream's answer that anybody here reads.
+pub fn is_read(name: &HeaderName) -> bool {
+    name == header::CONTENT_ENCODING || may_pass(name.as_str())
 }
 
 /// The first look at an answer's head. A failure that may be tried again ends the attempt here.
@@ -140,7 +135,9 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let every = Duration::from_millis(gateway_settings.stream_keepalive_ms);
     let comment = (events && !signed && !every.is_zero()).then(|| (every, super::accept::dialect(ctx).keepalive()));
     let content = ctx.cell.clock().content.filter(|_| events);
-    ctx.cell.with_clock(|clock| *clock = Clock { head: None, content, silence: Some(silence), comment, ..*clock });
+    let heard = Some(tokio::time::Instant::now());
+    ctx.cell
+        .with_clock(|clock| *clock = Clock { head: None, content, silence: Some(silence), heard, comment, ..*clock });
     if events {
         shown.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         shown.headers.insert(&names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
@@ -148,7 +145,7 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         let frame_bytes_max = gateway_settings.frame_bytes_max as usize;
         let face = face_of(ctx, signed);
         let stream = Stream::new(super::accept::dialect(ctx), face, frame_bytes_max, ends_with_mark(ctx));
-        ctx.answer = Answer::Events(SharedFlow::new(stream, Arc::clone(&ctx.live)));
+        ctx.answer = Answer::Events(Box::new(stream));
         if content.is_some() || recover::could_go_elsewhere(ctx) {
             hold_frames(ctx, content.is_some(), every);
             *head = shown.into();
@@ -204,6 +201,10 @@ fn ends_with_mark(ctx: &Ctx) -> bool {
     }
 }
 
+fn may_pass(name: &str) -> bool {
+    PASSING.contains(&name) || PASSING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
     value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
@@ -212,8 +213,7 @@ fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
 fn client_head(ctx: &Ctx, upstream: &ResponseHeader) -> Head {
     let mut head = head_of(upstream.status);
     for (name, value) in &upstream.headers {
-        let name_text = name.as_str();
-        if PASSING.contains(&name_text) || PASSING_PREFIXES.iter().any(|prefix| name_text.starts_with(prefix)) {
+        if may_pass(name.as_str()) {
             head.headers.append(name, value.clone());
         }
     }
@@ -243,10 +243,10 @@ fn face_of(ctx: &Ctx, signed: bool) -> Face {
 }
 
 /// One read of the answer's body.
-pub fn body(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+pub fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     match &mut ctx.answer {
         Answer::Raw => {}
-        Answer::Events(_) => events(gateway, body, end, ctx)?,
+        Answer::Events(_) => events(body, end, ctx)?,
         Answer::Whole(_) => return whole(body, end, ctx),
     }
     if body.as_ref().is_some_and(|body| !body.is_empty()) {
@@ -255,36 +255,69 @@ pub fn body(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ct
     Ok(())
 }
 
-fn events(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
-    let Answer::Events(shared) = &ctx.answer else { return Ok(()) };
-    let shared = shared.clone();
-    let mut flow = shared.lock();
-    let read = body.take().unwrap_or_default();
-    let was_announcing = flow.stream.is_announcing();
-    let shown = flow.pass_long_way(read, end, &ctx.cell);
-    ctx.cell.came_long_way(flow.long_way_bytes());
+fn events(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    let was_announcing = is_announcing(ctx);
+    let (shown, _) = pass(ctx, body.take().unwrap_or_default(), end);
     if was_announcing {
-        let waits = flow.stream.is_announcing() && flow.stream.announced_bytes() <= HELD_BYTES_MAX && !end;
-        announce(ctx, waits, shown.last_words.as_ref())?;
+        let Answer::Events(stream) = &ctx.answer else { return Ok(()) };
+        let has_content = !stream.is_announcing();
+        let waits = !has_content && stream.announced_bytes() <= HELD_BYTES_MAX && !end;
+        announce(ctx, waits, shown.last_words.as_ref().filter(|_| !has_content))?;
     }
-    if let Some(last) = shown.last_words {
-        gateway.live.metrics.truncated.get_or_create(&metrics::Cause { cause: last.cause }).inc();
-        ctx.end = last.cause;
-        let words = redacted(ctx, last.bytes);
-        if !end {
-            ctx.cell.end_here();
+    *body = Some(match shown.last_words {
+        Some(last) => {
+            if !end {
+                ctx.cell.end_here();
+            }
+            say(ctx, last)
         }
-        *body = Some(words);
-        return Ok(());
-    }
-    if ctx.in_plain_chunks && !flow.stream.is_announcing() && !flow.stream.is_done() && !end {
-        ctx.cell.shorten(&shared, flow.long_way_bytes());
-    }
-    *body = Some(shown.bytes);
+        None => shown.bytes,
+    });
     Ok(())
 }
 
-/// A stream before its content: it is held on, tried elsewhere when it went wrong, or let go.
+/// Whether the answer is a stream that has no content yet.
+fn is_announcing(ctx: &Ctx) -> bool {
+    matches!(&ctx.answer, Answer::Events(stream) if stream.is_announcing())
+}
+
+/// Whether the answer is a stream that has content, and more to say.
+pub fn is_running(ctx: &Ctx) -> bool {
+    matches!(&ctx.answer, Answer::Events(stream) if !stream.is_announcing() && !stream.is_done()) && ctx.end.is_empty()
+}
+
+/// Shows one read of a stream, `end` as in [`Stream::pass`]; also whether what is waited for has changed.
+pub fn pass(ctx: &mut Ctx, read: Bytes, end: bool) -> (Passed, bool) {
+    let Answer::Events(stream) = &mut ctx.answer else {
+        return (Passed { bytes: read, last_words: None }, false);
+    };
+    let (was_within_frame, was_done) = (stream.is_within_frame(), stream.is_done());
+    let passed = stream.pass(read, end, &mut ctx.meter);
+    let (within_frame, is_done) = (stream.is_within_frame(), stream.is_done());
+    if is_done && !was_done {
+        // Nothing more is to come but the end itself.
+        ctx.cell.with_clock(|clock| (clock.silence, clock.comment) = (Some(END_MAX), None));
+    }
+    if within_frame != was_within_frame {
+        ctx.cell.with_clock(|clock| clock.within_frame = within_frame);
+    }
+    let (frames, odd) = stream.take_counts();
+    ctx.live.metrics.stream_frames.inc_by(frames);
+    if odd > 0 {
+        ctx.live.metrics.odd_frames.inc_by(odd);
+    }
+    (passed, within_frame != was_within_frame || is_done != was_done)
+}
+
+/// The last words of a stream that went wrong, counted and ready to be sent.
+pub fn say(ctx: &mut Ctx, last: LastWords) -> Bytes {
+    ctx.live.metrics.truncated.get_or_create(&metrics::Cause { cause: last.cause }).inc();
+    ctx.end = last.cause;
+    redacted(ctx, last.bytes)
+}
+
+/// A stream before its content: it is held on, tried elsewhere when it went wrong, or let go. What went wrong behind
+/// content is none of `last`, although it may have come in the same read: how reads are cut decides nothing.
 fn announce(ctx: &mut Ctx, waits: bool, last: Option<&LastWords>) -> Result<()> {
     let held = ctx.cell.holds_frames();
     if let Some(last) = last.filter(|_| held) {

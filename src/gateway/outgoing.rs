@@ -72,6 +72,29 @@ impl Source<'_> {
         body_bytes: usize,
         head: &mut RequestHeader,
     ) -> Result<()> {
+        self.with_request(client, body_bytes, |request| deployment.head.write(head, request))
+    }
+
+    /// The same head as text, with room behind it for so many bytes.
+    ///
+    /// # Errors
+    /// As for [`Source::head`].
+    pub fn head_text(
+        &self,
+        client: &RequestHeader,
+        deployment: &Deployment,
+        body_bytes: usize,
+        room: usize,
+    ) -> Result<Vec<u8>> {
+        self.with_request(client, body_bytes, |request| deployment.head.text(request, room))
+    }
+
+    fn with_request<T>(
+        &self,
+        client: &RequestHeader,
+        body_bytes: usize,
+        write: impl FnOnce(&Request<'_>) -> Result<T>,
+    ) -> Result<T> {
         let endpoint = self.endpoint;
         let path = match self.tail {
             Some(tail) if endpoint.kind == Kind::Stored => Cow::Owned(format!("{}/{tail}", endpoint.upstream_path)),
@@ -95,7 +118,7 @@ impl Source<'_> {
             forward: self.snapshot.config.settings.forward_client_headers,
             is_credential: crate::auth::is_credential_header,
         };
-        deployment.head.write(head, &request)
+        write(&request)
     }
 
     fn wants_stream(&self) -> bool {

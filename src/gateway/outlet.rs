@@ -1,8 +1,8 @@
 //! The client's connection, shared between Pingora's session and the gateway.
 //!
 //! Pingora flushes what it writes piece by piece: a head, a frame, the last chunk. Behind a session made over an outlet,
-//! pieces that belong together leave together ([`Outlet::cork`]), and a running stream is written without the session
-//! ([`super::relay`]). Only for HTTP/1.1: over HTTP/2 many streams share a connection.
+//! pieces that belong together leave together ([`Outlet::cork`]), and a running stream is written without the session,
+//! once the proxy has let go of it ([`super::relay`]). Only for HTTP/1.1: over HTTP/2 many streams share a connection.
 
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -51,6 +51,11 @@ impl Outlet {
         Pin::new(&mut self.lock().stream).poll_write(context, bytes)
     }
 
+    /// Reads from the connection.
+    pub fn poll_read(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.lock().stream).poll_read(context, buffer)
+    }
+
     /// Empties the connection's buffer.
     pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.lock();
@@ -84,7 +89,7 @@ impl Drop for Cork<'_> {
 
 impl AsyncRead for Outlet {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().stream).poll_read(context, buffer)
+        Outlet::poll_read(&self, context, buffer)
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! The one way back: an error marked for retry makes Pingora call `upstream_peer` again.
 
-use super::Gateway;
 use super::answer;
 use super::clock::{Clock, TimeOut};
 use super::ctx::Ctx;
@@ -363,72 +362,68 @@ fn ending(attempt: &super::ctx::Attempt, outcome: &str) -> Ending {
 }
 
 /// The last word of a request that failed.
-pub async fn finally(gateway: &Gateway, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+pub async fn finally(session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
     let opened = session.response_written().is_some_and(|head| !head.status.is_informational());
     let reading = read(ctx, error);
     let done = match ctx.failure.take() {
         _ if *error.etype() == ENDED_HERE => Ok(()),
         Some(error) if !opened => answer::error(session, ctx, &error).await,
         _ if reading.client_left => {
-            note_client_left(gateway, ctx, opened);
+            note_client_left(ctx, opened);
             Ok(())
         }
-        _ if opened => break_off(gateway, session, ctx, &reading).await,
+        _ if opened => match parting(ctx, error) {
+            Some(words) => answer::last_words(session, ctx, words).await,
+            None => Ok(()),
+        },
         _ => {
             log_failure(ctx, error, &reading);
             tell(session, ctx, error, &reading).await
         }
     };
     if done.is_err() && ctx.end != "client_left" {
-        note_client_left(gateway, ctx, opened);
+        note_client_left(ctx, opened);
     }
     FailToProxy { error_code: ctx.status, can_reuse_downstream: !opened && !reading.client_left }
 }
 
-fn note_client_left(gateway: &Gateway, ctx: &mut Ctx, opened: bool) {
+/// Notes that the client did not wait for the end; `opened` says that its answer had begun.
+pub fn note_client_left(ctx: &mut Ctx, opened: bool) {
     let cause = match (&ctx.answer, opened) {
         (_, false) if ctx.plan.is_none() => "upload",
         (_, false) => "waiting",
         (Answer::Events(_), true) => "stream",
         (_, true) => "answer",
     };
-    gateway.live.metrics.cancelled.get_or_create(&metrics::Cause { cause }).inc();
+    ctx.live.metrics.cancelled.get_or_create(&metrics::Cause { cause }).inc();
     ctx.end = "client_left";
     if ctx.status == 0 || !opened {
         ctx.status = 499;
     }
 }
 
-/// An answer that had begun and cannot be finished: a stream says so, anything else is cut, never ended cleanly.
-async fn break_off(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut Ctx,
-    reading: &Reading,
-) -> pingora_error::Result<()> {
-    if let Answer::Events(flow) = &ctx.answer
-        && flow.lock().stream.is_over()
+/// The last words of an answer that had begun and cannot be finished: a stream says so, anything else is cut, never ended
+/// cleanly.
+pub fn parting(ctx: &mut Ctx, error: &Error) -> Option<Bytes> {
+    if let Answer::Events(stream) = &ctx.answer
+        && stream.is_over()
     {
         // Everything had been said; only the connection ended badly, or not at all.
         ctx.end = "done";
-        return answer::last_words(session, ctx, Bytes::new()).await;
+        return Some(Bytes::new());
     }
-    ctx.end = match reading.outcome {
-        "timeout_silence" => "upstream_stalled",
-        "timeout_ttft" => "timeout_ttft",
-        "timeout_total" => "timeout_total",
-        _ => "upstream_broken",
+    let (end, words) = match read(ctx, error).outcome {
+        "timeout_silence" => ("upstream_stalled", TimeOut::Silence.words()),
+        "timeout_ttft" => ("timeout_ttft", TimeOut::Content.words()),
+        "timeout_total" => ("timeout_total", TimeOut::Total.words()),
+        _ => ("upstream_broken", "the connection to the upstream broke in the middle of its answer"),
     };
-    gateway.live.metrics.truncated.get_or_create(&metrics::Cause { cause: ctx.end }).inc();
-    let words = match reading.outcome {
-        "timeout_silence" => TimeOut::Silence.words(),
-        "timeout_ttft" => TimeOut::Content.words(),
-        "timeout_total" => TimeOut::Total.words(),
-        _ => "the connection to the upstream broke in the middle of its answer",
-    };
-    let Answer::Events(flow) = &ctx.answer else { return Ok(()) };
-    let words = flow.lock().stream.broken(words);
-    answer::last_words(session, ctx, words).await
+    ctx.end = end;
+    ctx.live.metrics.truncated.get_or_create(&metrics::Cause { cause: end }).inc();
+    match &ctx.answer {
+        Answer::Events(stream) => Some(stream.broken(words)),
+        Answer::Raw | Answer::Whole(_) => None,
+    }
 }
 
 fn log_failure(ctx: &Ctx, error: &Error, reading: &Reading) {

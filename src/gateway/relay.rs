@@ -1,285 +1,206 @@
-//! A running stream's short way: read from the upstream's connection, shown, and written to the client in one step.
+//! A running stream after the proxy has let go of it: frames are read from the upstream, shown, and written to the client
+//! in one step, until the stream ends.
 //!
-//! The proxy's own way costs a frame two turns of its task and a place in a queue. Once a stream has content and nothing
-//! can make it start anew, the wrapper asks for the upstream's connection ([`Handover`]) and reads the chunks itself. All
-//! that is not an ordinary frame goes the long way: the connection is given back with the bytes that were not used, and
-//! the filters see its end, its error or its break as if there were no short way.
+//! Nothing can make a stream start anew once it has content, so nothing of what a request may still need is kept: the
+//! proxy's future, the session, the request's head and body are gone, and what is left is this, in the task of the
+//! connection. Only for HTTP/1.1 on both sides; all other streams stay with the proxy.
 
-use super::bell::Bell;
-use super::cell::Cell;
-use super::guard;
+use super::clock::{self, Alarm};
+use super::ctx::Ctx;
+use super::finish::{self, Visit};
 use super::outlet::Outlet;
-use super::stream::{Passed, Stream};
-use crate::snapshot::Live;
-use crate::upstream::handover::{Handover, Returned};
-use crate::usage::Meter;
-use crate::wire::chunked::{self, Begin, LAST_CHUNK};
-use bytes::{Bytes, BytesMut};
-use pingora_core::protocols::Stream as Connection;
-use pingora_error::{Error, ErrorType, OrErr, Result};
+use super::{guard, observe, recover};
+use crate::upstream::h1::{Exchange, Piece};
+use crate::wire::chunked::{self, LAST_CHUNK};
+use bytes::BytesMut;
+use pingora_error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
-/// Bytes of one read. Frames come one by one, or many at once from an upstream that is faster than its client.
-const READ_BYTES: usize = 8 * 1024;
-/// The part of a chunk that is kept until the rest of it comes. A longer chunk goes the long way.
-const PART_BYTES_MAX: usize = 32 * 1024;
 /// The size of a chunk and its two line ends.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
+/// Bytes of one look at what a client sends while it is answered.
+const PROBE_BYTES: usize = 512;
 
-/// How long the end of an answer may follow its end mark.
-const END_MAX: Duration = Duration::from_secs(1);
-
-/// A stream and what is learned of it, for whoever reads it at the time.
-pub struct Flow {
-    /// The state of the stream.
-    pub stream: Stream,
-    /// What it told of usage and cost.
-    pub meter: Meter,
-    live: Arc<Live>,
-    /// The end of the stream that the short way came upon and the long way has to tell.
-    found: Option<Passed>,
-    /// Bytes that came the long way.
-    long_way_bytes: u64,
-}
-
-/// A flow as the record and the wrapper share it.
-#[derive(Clone)]
-pub struct SharedFlow(Arc<Mutex<Flow>>);
-
-impl SharedFlow {
-    /// The flow of a stream that begins.
-    pub fn new(stream: Stream, live: Arc<Live>) -> Self {
-        let flow = Flow { stream, meter: Meter::default(), live, found: None, long_way_bytes: 0 };
-        SharedFlow(Arc::new(Mutex::new(flow)))
-    }
-
-    /// Nobody holds it for longer than a call.
-    pub fn lock(&self) -> MutexGuard<'_, Flow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Flow {
-    /// One read that came the long way; `end` as in [`Stream::pass`].
-    pub fn pass_long_way(&mut self, read: Bytes, end: bool, cell: &Cell) -> Passed {
-        self.long_way_bytes += read.len() as u64;
-        match self.found.take() {
-            Some(found) => found,
-            None => self.pass(read, end, cell).0,
-        }
-    }
-
-    /// Bytes that came the long way.
-    pub fn long_way_bytes(&self) -> u64 {
-        self.long_way_bytes
-    }
-
-    /// Also whether what is waited for has changed.
-    fn pass(&mut self, read: Bytes, end: bool, cell: &Cell) -> (Passed, bool) {
-        let (was_within_frame, was_done) = (self.stream.is_within_frame(), self.stream.is_done());
-        let passed = self.stream.pass(read, end, &mut self.meter);
-        let within_frame = self.stream.is_within_frame();
-        if self.stream.is_done() && !was_done {
-            // Nothing more is to come but the end itself.
-            cell.with_clock(|clock| (clock.silence, clock.comment) = (Some(END_MAX), None));
-        }
-        if within_frame != was_within_frame {
-            cell.with_clock(|clock| clock.within_frame = within_frame);
-        }
-        let (frames, odd) = self.stream.take_counts();
-        self.live.metrics.stream_frames.inc_by(frames);
-        if odd > 0 {
-            self.live.metrics.odd_frames.inc_by(odd);
-        }
-        (passed, within_frame != was_within_frame || self.stream.is_done() != was_done)
-    }
-}
-
-/// Why the short way pauses or ends.
-pub enum Pause {
-    /// The upstream's connection has to go back.
-    Back(Back),
-    /// What is waited for has changed.
-    Clock,
-}
-
-/// What the upstream's connection goes back with, see [`Returned`].
-pub struct Back {
-    unread: Vec<u8>,
-    fault: Option<io::Error>,
-}
-
-/// A chunk that the client still has to get.
+/// What the client still has to get.
 #[derive(Default)]
 struct Unsent {
-    chunk: Vec<u8>,
+    bytes: Vec<u8>,
     /// How much of it the outlet has taken.
     taken: usize,
     /// How much of the body it carries.
-    data_bytes: usize,
-}
-
-/// The short way of one stream.
-pub struct Relay {
-    connection: Connection,
-    handover: Arc<Handover>,
-    flow: SharedFlow,
-    live: Arc<Live>,
-    outlet: Outlet,
-    /// The beginning of a chunk.
-    part: Vec<u8>,
-    unsent: Unsent,
+    body_bytes: usize,
     /// The outlet has something that must leave.
     unflushed: bool,
-    pause: Option<Pause>,
+}
+
+/// A stream and everything it still needs.
+pub struct Relay {
+    ctx: Box<Ctx>,
+    exchange: Option<Box<Exchange>>,
+    unsent: Unsent,
+    /// Everything has been said.
+    is_over: bool,
+    /// What is waited for has changed.
+    is_changed: bool,
+    /// The client has kept the upstream waiting.
+    is_slow: bool,
     /// When the upstream last sent something.
-    heard: Option<Instant>,
+    heard: Instant,
     /// Bytes of the answer's body that went to the client.
-    bytes_out: usize,
+    bytes_out: u64,
+}
+
+/// How a stream ended.
+pub struct Ended {
+    /// The client has got all of it.
+    pub is_complete: bool,
+    /// What the client has sent of its next request.
+    pub early: BytesMut,
+}
+
+/// What has happened.
+enum Event {
+    /// The stream is over, and the client has got all of it.
+    Over,
+    /// What is waited for has changed.
+    Changed,
+    /// The client takes nothing more.
+    Left,
+    Alarm(clock::Event),
 }
 
 impl Relay {
-    /// A relay from `connection`, which came from `handover`, to `outlet`.
-    pub fn new(connection: Connection, handover: Arc<Handover>, flow: SharedFlow, outlet: Outlet) -> Self {
-        let live = Arc::clone(&flow.lock().live);
+    /// Takes over a stream of which the client has got `bytes_out` bytes.
+    pub fn new(ctx: Box<Ctx>, exchange: Box<Exchange>, bytes_out: u64) -> Self {
         Relay {
-            live,
-            connection,
-            handover,
-            flow,
-            outlet,
-            part: Vec::new(),
+            ctx,
+            exchange: Some(exchange),
             unsent: Unsent::default(),
-            unflushed: false,
-            pause: None,
-            heard: None,
-            bytes_out: 0,
+            is_over: false,
+            is_changed: false,
+            is_slow: false,
+            heard: Instant::now(),
+            bytes_out,
         }
     }
 
-    /// Lets the stream run, in a task of its own: a frame then wakes that and not the request's, whose future is deep.
-    pub fn start(self, cell: Arc<Cell>) -> Running {
-        let stop = Arc::new(Bell::default());
-        let watches_clock = !self.is_blocked();
-        let task = tokio::spawn(self.run(cell, Arc::clone(&stop)));
-        Running { task, ended: None, stop, watches_clock }
-    }
-
-    async fn run(mut self, cell: Arc<Cell>, stop: Arc<Bell>) -> Ended {
-        let was_blocked = self.is_blocked();
-        let pause = poll_fn(|context| {
-            if stop.has_rung(context.waker()) {
-                return Poll::Ready(Ok(None));
+    /// Moves the stream to its end, and settles the request. `early` is what the client has sent already of its next one.
+    pub async fn run(mut self, outlet: &Outlet, visit: &Visit<'_>, mut early: BytesMut) -> Ended {
+        let mut alarm = Alarm::default();
+        let is_complete = loop {
+            alarm.heard_at(self.heard);
+            let clock = self.ctx.cell.clock();
+            // Silence is the upstream's: it is not while the client is slow to take what came before.
+            let is_timed = !self.is_blocked() && !self.is_over;
+            let event = tokio::select! {
+                biased;
+                event = poll_fn(|context| self.poll(context, outlet, is_timed)) => event,
+                () = left(outlet, &mut early) => Event::Left,
+                event = alarm.wait(&clock, true), if is_timed => Event::Alarm(event),
+            };
+            match event {
+                Event::Over => break true,
+                Event::Left => {
+                    recover::note_client_left(&mut self.ctx, true);
+                    break false;
+                }
+                Event::Changed => {}
+                Event::Alarm(event) => {
+                    // The alarm has not known what was heard meanwhile.
+                    alarm.heard_at(self.heard);
+                    if !self.is_blocked() && alarm.is_due(&clock, true) {
+                        self.answer(event, &mut alarm);
+                    }
+                }
             }
-            if was_blocked {
-                ready!(self.poll_send_on(context))?;
-                self.heard = Some(Instant::now());
-                return Poll::Ready(Ok(Some(Pause::Clock)));
-            }
-            self.poll(context, &cell).map_ok(Some)
-        })
-        .await;
-        (self, pause)
+        };
+        // A client that has left ends the upstream's request at once.
+        self.exchange = None;
+        finish::run(&mut self.ctx, visit, self.bytes_out, None);
+        Ended { is_complete, early }
     }
 
-    /// Ends the short way.
-    pub fn give_back(self, Back { unread, fault }: Back) {
-        self.handover.give_back(Returned { stream: self.connection, unread, fault });
+    fn is_blocked(&self) -> bool {
+        self.unsent.unflushed || !self.unsent.bytes.is_empty()
     }
 
-    /// When the upstream last sent something, unless it was told before.
-    pub fn take_heard(&mut self) -> Option<Instant> {
-        self.heard.take()
-    }
-
-    /// Bytes of the answer's body that went to the client since the last call.
-    pub fn take_bytes_out(&mut self) -> usize {
-        std::mem::take(&mut self.bytes_out)
-    }
-
-    /// Whether the client takes nothing more at the moment. Nothing is read from the upstream then.
-    pub fn is_blocked(&self) -> bool {
-        self.unflushed || !self.unsent.chunk.is_empty()
-    }
-
-    /// Moves what there is to move. Fails with `WriteError` when the client has gone, and on a panic in what shows the
-    /// frames.
-    fn poll(&mut self, context: &mut Context<'_>, cell: &Cell) -> Poll<Result<Pause>> {
+    /// Moves what there is to move. `is_timed` says that an alarm is set for the upstream's silence.
+    fn poll(&mut self, context: &mut Context<'_>, outlet: &Outlet, is_timed: bool) -> Poll<Event> {
         loop {
-            ready!(self.poll_send_on(context))?;
-            if let Some(pause) = self.pause.take() {
-                return Poll::Ready(Ok(pause));
+            match self.poll_send(context, outlet) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Event::Left),
+                Poll::Pending => {
+                    self.is_slow = true;
+                    return Poll::Pending;
+                }
             }
-            let mut room = [MaybeUninit::uninit(); READ_BYTES];
-            let mut buffer = ReadBuf::uninit(&mut room);
-            let read = ready!(Pin::new(&mut self.connection).poll_read(context, &mut buffer));
-            if read.is_err() || buffer.filled().is_empty() {
-                let unread = std::mem::take(&mut self.part);
-                return Poll::Ready(Ok(Pause::Back(Back { unread, fault: read.err() })));
+            if std::mem::take(&mut self.is_slow) {
+                self.heard = Instant::now();
             }
-            self.heard = Some(Instant::now());
-            if self.part.is_empty() {
-                self.pass(buffer.filled(), cell)?;
-            } else {
-                let mut part = std::mem::take(&mut self.part);
-                part.extend_from_slice(buffer.filled());
-                self.pass(&part, cell)?;
+            if self.is_over {
+                return Poll::Ready(Event::Over);
+            }
+            if std::mem::take(&mut self.is_changed) || !is_timed {
+                return Poll::Ready(Event::Changed);
+            }
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(Event::Over) };
+            match ready!(exchange.poll_piece(context)) {
+                Ok(piece) => self.pass(piece),
+                Err(cause) => self.part(&cause),
             }
         }
     }
 
-    fn poll_send_on(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        self.poll_send(context).map(|sent| sent.or_err(ErrorType::WriteError, "while a stream was written"))
-    }
-
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.unsent.taken < self.unsent.chunk.len() {
-            let count = ready!(self.outlet.poll_write(context, &self.unsent.chunk[self.unsent.taken..]))?;
+    fn poll_send(&mut self, context: &mut Context<'_>, outlet: &Outlet) -> Poll<io::Result<()>> {
+        let unsent = &mut self.unsent;
+        while unsent.taken < unsent.bytes.len() {
+            let count = ready!(outlet.poll_write(context, &unsent.bytes[unsent.taken..]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.unsent.taken += count;
+            unsent.taken += count;
         }
-        self.bytes_out += std::mem::take(&mut self.unsent).data_bytes;
-        if self.unflushed {
-            ready!(self.outlet.poll_flush(context))?;
-            self.unflushed = false;
+        if unsent.unflushed {
+            ready!(outlet.poll_flush(context))?;
+            self.bytes_out += std::mem::take(unsent).body_bytes as u64;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Shows the whole chunks of `read`.
-    fn pass(&mut self, read: &[u8], cell: &Cell) -> Result<()> {
-        let Chunks { data, rest, goes_on } = Chunks::of(read);
-        let goes_on = goes_on && rest.len() <= PART_BYTES_MAX;
-        if !data.is_empty() {
-            let (passed, clock_changed) =
-                guard::caught_now(&self.live, || Ok(self.flow.lock().pass(data, false, cell)))?;
-            if passed.last_words.is_some() {
-                self.flow.lock().found = Some(passed);
-                self.pause = Some(Pause::Back(Back { unread: read.to_vec(), fault: None }));
-                return Ok(());
+    /// Shows a piece of the stream.
+    fn pass(&mut self, Piece { data, is_last }: Piece) {
+        self.heard = Instant::now();
+        let live = Arc::clone(&self.ctx.live);
+        let passed = guard::caught_now(&live, || Ok(observe::pass(&mut self.ctx, data, is_last)));
+        let (passed, is_changed) = match passed {
+            Ok(passed) => passed,
+            Err(panic) => return self.part(&panic),
+        };
+        self.is_changed |= is_changed;
+        match passed.last_words {
+            None => self.send(&passed.bytes),
+            Some(last) => {
+                let words = observe::say(&mut self.ctx, last);
+                self.send(&words);
             }
-            self.send(&passed.bytes);
-            self.pause = clock_changed.then_some(Pause::Clock);
         }
-        if goes_on {
-            self.part = rest.to_vec();
-        } else {
-            // The end of the answer is flushed in any case.
-            self.unflushed &= !rest.starts_with(LAST_CHUNK);
-            self.pause = Some(Pause::Back(Back { unread: rest.to_vec(), fault: None }));
+        if is_last || !self.ctx.end.is_empty() {
+            self.end(is_last);
         }
-        Ok(())
+    }
+
+    /// Says how a stream went wrong that cannot be finished.
+    fn part(&mut self, cause: &Error) {
+        let words = recover::parting(&mut self.ctx, cause).unwrap_or_default();
+        self.send(&words);
+        self.end(false);
     }
 
     /// Puts a chunk on its way.
@@ -287,95 +208,51 @@ impl Relay {
         if data.is_empty() {
             return;
         }
-        let mut chunk = Vec::with_capacity(data.len() + CHUNK_FRAMING_BYTES_MAX);
-        chunked::put(data, &mut chunk);
-        self.unsent = Unsent { chunk, taken: 0, data_bytes: data.len() };
-        self.unflushed = true;
-    }
-}
-
-/// A relay that has stopped, and why, unless it was told to.
-type Ended = (Relay, Result<Option<Pause>>);
-
-/// A relay on its way. Dropped, it ends, and with it the upstream's connection.
-pub struct Running {
-    task: JoinHandle<Ended>,
-    ended: Option<std::result::Result<Ended, JoinError>>,
-    stop: Arc<Bell>,
-    watches_clock: bool,
-}
-
-impl Running {
-    /// Whether silence is the upstream's: it is not while the client is slow to take what came before.
-    pub fn watches_clock(&self) -> bool {
-        self.watches_clock
+        self.unsent.bytes.reserve(data.len() + CHUNK_FRAMING_BYTES_MAX);
+        chunked::put(data, &mut self.unsent.bytes);
+        self.unsent.body_bytes += data.len();
+        self.unsent.unflushed = true;
     }
 
-    /// Waits until the relay has stopped by itself. May be dropped and called again.
-    pub async fn ended(&mut self) {
-        if self.ended.is_none() {
-            self.ended = Some((&mut self.task).await);
+    /// Ends the answer behind what is on its way; `is_clean` says that the upstream has ended its own.
+    fn end(&mut self, is_clean: bool) {
+        self.unsent.bytes.extend_from_slice(LAST_CHUNK);
+        self.unsent.unflushed = true;
+        self.is_over = true;
+        if let Some(exchange) = self.exchange.take().filter(|_| is_clean) {
+            exchange.end();
         }
     }
 
-    /// Stops the relay. May be dropped and called again.
-    pub async fn stop(&mut self) {
-        self.stop.ring();
-        self.ended().await;
-    }
-
-    /// The relay after it has stopped, and why, unless it was told to.
-    ///
-    /// # Errors
-    /// A panic that nobody caught.
-    pub fn into_ended(mut self) -> Result<Ended> {
-        match self.ended.take() {
-            Some(Ok(ended)) => Ok(ended),
-            Some(Err(_)) | None => Error::e_explain(guard::PANICKED, "a relay"),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// The whole chunks at the beginning of a read.
-struct Chunks<'r> {
-    /// What they carry.
-    data: Bytes,
-    /// What is behind them.
-    rest: &'r [u8],
-    /// Whether `rest` is nothing or the part of a chunk.
-    goes_on: bool,
-}
-
-impl<'r> Chunks<'r> {
-    fn of(read: &'r [u8]) -> Self {
-        let mut rest = read;
-        let mut first = &read[..0];
-        let mut joined = BytesMut::new();
-        let goes_on = loop {
-            match chunked::begin(rest) {
-                Begin::Chunk { data, length } => {
-                    rest = &rest[length..];
-                    if first.is_empty() {
-                        first = data;
-                        continue;
-                    }
-                    if joined.is_empty() {
-                        joined.reserve(read.len());
-                        joined.extend_from_slice(first);
-                    }
-                    joined.extend_from_slice(data);
-                }
-                Begin::Part => break true,
-                Begin::Other => break false,
+    fn answer(&mut self, event: clock::Event, alarm: &mut Alarm) {
+        match event {
+            clock::Event::Comment(comment) => {
+                alarm.commented();
+                self.send(comment);
             }
-        };
-        let data = if joined.is_empty() { Bytes::copy_from_slice(first) } else { joined.freeze() };
-        Chunks { data, rest, goes_on }
+            clock::Event::TimeOut(kind) => self.part(&Error::explain(kind.error(), kind.words())),
+            // Before a stream has content only.
+            clock::Event::Release | clock::Event::Hedge => {}
+        }
     }
+}
+
+/// Waits until the client has left. What it sends ahead is its next request and no reason to end the answer to this one;
+/// once something has come, that is left where it is.
+async fn left(outlet: &Outlet, early: &mut BytesMut) {
+    poll_fn(|context| {
+        if !early.is_empty() {
+            return Poll::Pending;
+        }
+        let mut room = [MaybeUninit::uninit(); PROBE_BYTES];
+        let mut probe = ReadBuf::uninit(&mut room);
+        match ready!(outlet.poll_read(context, &mut probe)) {
+            Ok(()) if !probe.filled().is_empty() => {
+                early.extend_from_slice(probe.filled());
+                Poll::Pending
+            }
+            Ok(()) | Err(_) => Poll::Ready(()),
+        }
+    })
+    .await
 }

@@ -11,7 +11,6 @@ use super::cell::{Cell, Hold};
 use super::clock::{self, Alarm};
 use super::hedge::OVERTAKEN;
 use super::outlet::Outlet;
-use super::relay::{Pause, Relay, Running};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
@@ -24,9 +23,7 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// The error of an answer that was to be judged whole and has no body at all.
@@ -46,12 +43,6 @@ pub struct Replay {
     alarm: Alarm,
     /// The client's connection, unless it is one of many streams.
     outlet: Option<Outlet>,
-    /// The short way of a stream while nothing moves on it.
-    idle: Option<Relay>,
-    /// The short way of a stream while it runs; then there is no idle one.
-    running: Option<Running>,
-    /// Bytes of the answer's body that went the short way.
-    relayed_bytes: usize,
     completed: bool,
 }
 
@@ -66,9 +57,6 @@ impl Replay {
             held_frames: BytesMut::new(),
             alarm: Alarm::default(),
             outlet,
-            idle: None,
-            running: None,
-            relayed_bytes: 0,
             completed: false,
         }
     }
@@ -96,10 +84,9 @@ impl Replay {
         }
     }
 
-    /// Makes the client's connection free for what is written next: the relay stops, and what a keep-alive comment left
-    /// unfinished when an upstream read cut in is written.
+    /// Makes the client's connection free for what is written next: what a keep-alive comment left unfinished when an
+    /// upstream read cut in is written.
     async fn make_way(&mut self) -> Result<()> {
-        self.halt().await?;
         let inner = self.inner_mut();
         if !inner.is_http2() && inner.has_pending_downstream_proxy_tasks() {
             Box::pin(inner.write_downstream_proxy_tasks()).await?;
@@ -121,7 +108,7 @@ impl Replay {
     async fn write_tasks(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let inner = self.inner.as_mut().expect("the session is given back only on drop");
         let is_one = !matches!(&tasks[..], [_, _, ..] | [HttpTask::Body(_, true)]);
-        let Some(outlet) = self.outlet.as_ref().filter(|_| !is_one && self.cell.may_stream()) else {
+        let Some(outlet) = self.outlet.as_ref().filter(|_| !is_one) else {
             return inner.response_duplex_vec(tasks).await;
         };
         let cork = outlet.cork();
@@ -130,7 +117,6 @@ impl Replay {
         Ok(ended)
     }
 
-    /// Waits on the long way.
     async fn wait(&mut self, no_body_expected: bool) -> Result<Event> {
         let (clock, racing) = {
             let shared = self.cell.lock();
@@ -140,58 +126,10 @@ impl Replay {
         let inner = self.inner.as_mut().expect("the session is given back only on drop");
         tokio::select! {
             biased;
-            () = short_way(&mut self.idle, &self.cell, self.outlet.as_ref()) => Ok(Event::Nothing),
             event = inner.read_body_or_idle(no_body_expected) => event.map(Event::Client),
             event = self.alarm.wait(&clock, streaming) => Ok(Event::Alarm(event)),
             () = self.cell.hedge_won(), if racing => Error::e_explain(OVERTAKEN, "by a second attempt"),
         }
-    }
-
-    /// Lets a stream run on its short way, and waits for the client and the alarm meanwhile.
-    ///
-    /// May be dropped and called again: the relay runs on, until something else wants to write.
-    async fn relay(&mut self) -> Result<Event> {
-        if self.idle.is_some() {
-            self.make_way().await?;
-            self.running = self.idle.take().map(|relay| relay.start(Arc::clone(&self.cell)));
-        }
-        let clock = self.cell.clock();
-        let inner = self.inner.as_mut().expect("the session is given back only on drop");
-        let Some(running) = &mut self.running else { return Ok(Event::Nothing) };
-        let watches_clock = running.watches_clock();
-        let event = tokio::select! {
-            biased;
-            () = running.ended() => Ok(Event::Nothing),
-            event = inner.read_body_or_idle(true) => event.map(Event::Client),
-            event = self.alarm.wait(&clock, true), if watches_clock => Ok(Event::Alarm(event)),
-        };
-        let has_heard = self.halt().await?;
-        let is_blocked = self.idle.as_ref().is_some_and(Relay::is_blocked);
-        match event? {
-            // The alarm has not known what the relay heard.
-            Event::Alarm(_) if is_blocked || (has_heard && !self.alarm.is_due(&clock, true)) => Ok(Event::Nothing),
-            event => Ok(event),
-        }
-    }
-
-    /// Stops a relay that runs, so that nothing else writes to the client; says whether it has heard of the upstream.
-    /// May be dropped and called again.
-    async fn halt(&mut self) -> Result<bool> {
-        let Some(running) = &mut self.running else { return Ok(false) };
-        running.stop().await;
-        let Some((mut relay, pause)) = self.running.take().map(Running::into_ended).transpose()? else {
-            return Ok(false);
-        };
-        let heard = relay.take_heard();
-        if let Some(at) = heard {
-            self.alarm.heard_at(at);
-        }
-        self.relayed_bytes += relay.take_bytes_out();
-        match pause? {
-            Some(Pause::Back(back)) => relay.give_back(back),
-            Some(Pause::Clock) | None => self.idle = Some(relay),
-        }
-        Ok(heard.is_some())
     }
 
     /// Does what an event asks for; the client's word when it is one.
@@ -205,7 +143,6 @@ impl Replay {
             Event::Alarm(clock::Event::Hedge) => self.cell.start_hedge(),
             Event::Alarm(clock::Event::Release) => Box::pin(self.release_frames()).await?,
             Event::Alarm(clock::Event::TimeOut(kind)) => return Error::e_explain(kind.error(), kind.words()),
-            Event::Nothing => {}
         }
         Ok(None)
     }
@@ -283,17 +220,6 @@ enum Event {
     Client(Option<Bytes>),
     /// An alarm.
     Alarm(clock::Event),
-    /// Nothing to answer; what is waited for may have changed.
-    Nothing,
-}
-
-/// Waits until a stream can go the short way.
-async fn short_way(relay: &mut Option<Relay>, cell: &Cell, outlet: Option<&Outlet>) {
-    poll_fn(|_| {
-        *relay = cell.take_relay(outlet);
-        if relay.is_some() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }
 
 impl Drop for Replay {
@@ -376,20 +302,9 @@ impl Session for Replay {
     /// Made anew and polled for every frame, so what is rare is boxed and the order of the waits is fixed.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         loop {
-            let has_relay = self.idle.is_some() || self.running.is_some();
-            let event = if has_relay { Box::pin(self.relay()).await } else { self.wait(no_body_expected).await };
-            let answered = match event {
-                Ok(event) => self.answer(event).await,
-                Err(cause) => Err(cause),
-            };
-            match answered {
-                Ok(None) => {}
-                Ok(Some(body)) => return Ok(body),
-                Err(cause) => {
-                    // The upstream learns at once that nobody listens any more.
-                    (self.idle, self.running) = (None, None);
-                    return Err(cause);
-                }
+            let event = self.wait(no_body_expected).await?;
+            if let Some(body) = self.answer(event).await? {
+                return Ok(body);
             }
         }
     }
@@ -435,6 +350,10 @@ impl Session for Replay {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        if self.cell.lock().relay.is_some() {
+            // The answer goes on without the proxy.
+            return Ok(());
+        }
         self.make_way().await?;
         self.inner_mut().finish_body().await?;
         self.completed = true;
@@ -447,7 +366,7 @@ impl Session for Replay {
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.inner().body_bytes_sent() + self.relayed_bytes
+        self.inner().body_bytes_sent()
     }
 
     fn body_bytes_read(&self) -> usize {

@@ -1,12 +1,11 @@
 //! The proxy's connections over HTTP/1.1: each is lent for one request, and goes back to a pool of our own.
 //!
-//! Pingora's connector can be replaced by one that hands the proxy streams of its own. This one's do three things:
+//! Pingora's connector can be replaced by one that hands the proxy streams of its own. This one's do two things:
 //!
 //! - **Head and body leave in one write.** Pingora flushes the head before it writes the body: two system calls, two
 //!   packets and, over TLS, two records for what is one message. A [`Lent`] stream keeps a head back until what follows
 //!   it is written or flushed. A body that came late would keep the head waiting, so this is for requests whose body is
 //!   there before an upstream is chosen. All of ours are.
-//! - **A stream's connection can be asked for while it runs**, see [`super::handover`].
 //! - **A connection that may be used again goes to [`super::pool`]**, not to Pingora's. Pingora has no word for that; but
 //!   it asks every stream that it would keep, and only such a one, whether it is quiet, by reading a single byte (its
 //!   buffers are of 4 KB and more). A stream whose upstream is quiet then goes home, and tells Pingora that it has
@@ -16,9 +15,7 @@
 mod tests;
 
 use super::exchange::Dialer;
-use super::handover::{Handover, Returned};
-use super::pool::Pool;
-use crate::wire::chunked::Follower;
+use super::pool::{Home, Pool};
 use async_trait::async_trait;
 use pingora_core::connectors::http::custom::{Connection, Connector};
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -64,14 +61,12 @@ pub fn is_pooled(digest: Option<&Digest>) -> bool {
 pub struct PoolingConnector {
     dialer: Arc<Dialer>,
     pool: Arc<Pool>,
-    handover: fn() -> Option<Arc<Handover>>,
 }
 
 impl PoolingConnector {
-    /// Connects as `dialer` does when `pool` has nothing. `handover` is asked by each request's own task for what its
-    /// connection may be asked for with.
-    pub fn new(dialer: Arc<Dialer>, pool: Arc<Pool>, handover: fn() -> Option<Arc<Handover>>) -> Self {
-        PoolingConnector { dialer, pool, handover }
+    /// Connects as `dialer` does when `pool` has nothing.
+    pub fn new(dialer: Arc<Dialer>, pool: Arc<Pool>) -> Self {
+        PoolingConnector { dialer, pool }
     }
 }
 
@@ -91,10 +86,12 @@ impl Connector for PoolingConnector {
             Some(stream) => stream,
             None => Box::pin(self.connect(peer)).await?,
         };
-        let home =
-            peer.options.idle_timeout.map(|idle_timeout| Home { pool: Arc::clone(&self.pool), key, idle_timeout });
-        let followed = (self.handover)().map(Followed::new);
-        let lent = Lent { stream: Some(stream), is_pooled, home, turn: Turn::Head, held: Vec::new(), followed };
+        let home = peer.options.idle_timeout.map(|idle_timeout| Home {
+            pool: Arc::clone(&self.pool),
+            peer: key,
+            idle_timeout,
+        });
+        let lent = Lent { stream: Some(stream), is_pooled, home, turn: Turn::Head, held: Vec::new() };
         Ok((Connection::Stream(Box::new(lent)), is_pooled))
     }
 
@@ -113,14 +110,6 @@ impl PoolingConnector {
     }
 }
 
-/// Where a connection belongs.
-#[derive(Debug)]
-struct Home {
-    pool: Arc<Pool>,
-    key: u64,
-    idle_timeout: Duration,
-}
-
 /// What is written next.
 #[derive(Debug)]
 enum Turn {
@@ -135,38 +124,10 @@ enum Turn {
     Rest,
 }
 
-/// What is kept of an answer whose connection may be asked for.
-#[derive(Debug)]
-struct Followed {
-    handover: Arc<Handover>,
-    follower: Follower,
-    /// See [`Returned`]; read before anything else.
-    unread: Vec<u8>,
-    /// See [`Returned`]; read next.
-    fault: Option<io::Error>,
-}
-
-impl Followed {
-    fn new(handover: Arc<Handover>) -> Self {
-        Followed { handover, follower: Follower::default(), unread: Vec::new(), fault: None }
-    }
-
-    /// Reads what came back with the connection; none when nothing is left of it.
-    fn read_returned(&mut self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
-        if !self.unread.is_empty() {
-            let count = self.unread.len().min(buffer.remaining());
-            buffer.put_slice(&self.unread[..count]);
-            self.unread.drain(..count);
-            return Some(Ok(()));
-        }
-        self.fault.take().map(Err)
-    }
-}
-
 /// A connection for the time of one request.
 #[derive(Debug)]
 struct Lent {
-    /// None once it has gone home, and while it is handed over.
+    /// None once it has gone home.
     stream: Option<Stream>,
     is_pooled: bool,
     /// None when it may serve this one request only.
@@ -174,8 +135,6 @@ struct Lent {
     turn: Turn,
     /// The head, or what is left of it to be written.
     held: Vec<u8>,
-    /// None when the answer is not expected to be a stream.
-    followed: Option<Followed>,
 }
 
 impl Lent {
@@ -185,7 +144,7 @@ impl Lent {
 
     fn go_home(&mut self) {
         if let (Some(stream), Some(home)) = (self.stream.take(), &self.home) {
-            home.pool.put(home.key, stream, home.idle_timeout);
+            home.take_back(stream);
         }
     }
 
@@ -217,24 +176,12 @@ impl Lent {
     }
 }
 
-impl Lent {
-    /// Gives the connection away where it is asked for, and waits until it comes back.
-    fn poll_handed_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(followed) = &mut self.followed else { return Poll::Ready(()) };
-        if self.stream.is_none()
-            && let Some(returned) = ready!(followed.handover.poll_returned(context))
-        {
-            let Returned { stream, unread, fault } = *returned;
-            (self.stream, followed.unread, followed.fault) = (Some(stream), unread, fault);
-        }
-        let at_border = followed.unread.is_empty() && followed.fault.is_none() && followed.follower.is_between_chunks();
-        if at_border && followed.handover.give(&mut self.stream, followed.follower.data_bytes(), context) {
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    }
-
-    fn poll_read_stream(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl AsyncRead for Lent {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let is_asked_whether_quiet = buffer.remaining() == 1 && matches!(self.turn, Turn::Rest);
         let read = self.stream()?.poll_read(context, buffer);
         if read.is_pending() && is_asked_whether_quiet {
@@ -242,35 +189,6 @@ impl Lent {
             return Poll::Ready(Ok(()));
         }
         read
-    }
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.handover.end();
-    }
-}
-
-impl AsyncRead for Lent {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.followed.is_none() {
-            return this.poll_read_stream(context, buffer);
-        }
-        ready!(this.poll_handed_over(context));
-        let before = buffer.filled().len();
-        match this.followed.as_mut().and_then(|followed| followed.read_returned(buffer)) {
-            Some(read) => read?,
-            None => ready!(this.poll_read_stream(context, buffer))?,
-        }
-        if let Some(followed) = &mut this.followed {
-            followed.follower.read(&buffer.filled()[before..]);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -32,10 +32,12 @@ static ANTHROPIC_HEADERS: &[&str] = &["anthropic-version", "anthropic-beta"];
 static SPOKEN_TO_US: &[&str] = &["x-litellm-timeout", "x-litellm-num-retries", "x-litellm-call-id", "x-request-id"];
 
 /// The gateway's name for a request.
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers a request usually adds to its deployment's.
 const HEADERS_OF_A_REQUEST: usize = 6;
+/// Their bytes, with those of the first line.
+const TEXT_BYTES_OF_A_REQUEST: usize = 320;
 
 const OUR_USER_AGENT: &str = concat!("nanogate/", env!("CARGO_PKG_VERSION"));
 
@@ -80,6 +82,8 @@ pub struct Request<'a> {
 pub struct Template {
     base_path: String,
     fixed: HeaderMap,
+    /// `fixed` as it is sent.
+    fixed_text: Vec<u8>,
     /// The first path that a body went to, checked, behind its base: most deployments serve one route.
     usual: OnceLock<(String, PathAndQuery)>,
 }
@@ -108,9 +112,13 @@ impl Template {
         for (name, value) in extra {
             fixed.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, secret(value)?);
         }
+        let mut fixed_text = Vec::new();
+        for (name, value) in &fixed {
+            put_header(name, value, &mut fixed_text);
+        }
         // What a request adds should not make its copy grow.
         fixed.reserve(HEADERS_OF_A_REQUEST);
-        Some(Template { base_path: base_path.to_owned(), fixed, usual: OnceLock::new() })
+        Some(Template { base_path: base_path.to_owned(), fixed, fixed_text, usual: OnceLock::new() })
     }
 
     /// Replaces `head` by the upstream's; only its version is kept.
@@ -127,26 +135,49 @@ impl Template {
             fresh.version = Version::HTTP_2;
         }
         fresh.headers = self.fixed.clone();
-        let mut add = |name: HeaderName, value: HeaderValue| {
-            fresh.headers.entry(name).or_insert(value);
-        };
-        add(ACCEPT, accept(request.accepted));
-        add(X_REQUEST_ID.clone(), request.request_id.clone());
-        if let Some(value) = request.content_type {
-            add(CONTENT_TYPE, value.clone());
-        }
-        if let Some(length) = request.content_length {
-            add(CONTENT_LENGTH, decimal(length));
-        }
-        if request.messages || request.forward {
-            let mut passed = HeaderMap::new();
-            for (name, value) in passing(request).filter(|(name, _)| !fresh.headers.contains_key(*name)) {
-                passed.append(name, value.clone());
-            }
-            fresh.headers.extend(passed);
-        }
+        self.each_of_request(request, |name, value| {
+            fresh.headers.append(name.clone(), value.clone());
+        });
         *head = RequestHeader::from(fresh);
         Ok(())
+    }
+
+    /// The same head as HTTP/1.1 sends it, with room behind it for a body of `body_bytes`.
+    ///
+    /// # Errors
+    /// When the path cannot be a request target.
+    pub fn text(&self, request: &Request<'_>, body_bytes: usize) -> pingora_error::Result<Vec<u8>> {
+        let target = self.target(request)?;
+        let mut text = Vec::with_capacity(self.fixed_text.len() + TEXT_BYTES_OF_A_REQUEST + body_bytes);
+        for part in [request.method.as_str(), " ", target.as_str(), " HTTP/1.1\r\n"] {
+            text.extend_from_slice(part.as_bytes());
+        }
+        text.extend_from_slice(&self.fixed_text);
+        self.each_of_request(request, |name, value| put_header(name, value, &mut text));
+        text.extend_from_slice(b"\r\n");
+        Ok(text)
+    }
+
+    /// What a request adds to the fixed headers. Those have the last word.
+    fn each_of_request(&self, request: &Request<'_>, mut add: impl FnMut(&HeaderName, &HeaderValue)) {
+        let mut unless_fixed = |name: &HeaderName, value: &HeaderValue| {
+            if !self.fixed.contains_key(name) {
+                add(name, value);
+            }
+        };
+        unless_fixed(&ACCEPT, &accept(request.accepted));
+        unless_fixed(&X_REQUEST_ID, request.request_id);
+        if let Some(value) = request.content_type {
+            unless_fixed(&CONTENT_TYPE, value);
+        }
+        if let Some(length) = request.content_length {
+            unless_fixed(&CONTENT_LENGTH, &decimal(length));
+        }
+        if request.messages || request.forward {
+            for (name, value) in passing(request) {
+                unless_fixed(name, value);
+            }
+        }
     }
 
     fn target(&self, request: &Request<'_>) -> pingora_error::Result<PathAndQuery> {
@@ -169,6 +200,12 @@ impl Template {
             self.usual.get_or_init(|| (request.path.to_owned(), target.clone()));
         }
         Ok(target)
+    }
+}
+
+fn put_header(name: &HeaderName, value: &HeaderValue, text: &mut Vec<u8>) {
+    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        text.extend_from_slice(part);
     }
 }
 
@@ -262,7 +299,27 @@ mod tests {
         };
         template.write(&mut head, &request).unwrap();
         assert_eq!(head.version, Version::HTTP_2);
+        assert_eq!(lines(&template.text(&request, 0).unwrap()), wire_lines(&head));
         head
+    }
+
+    /// The lines of a head in a fixed order, with the names of the headers in lower case.
+    fn lines(text: &[u8]) -> Vec<String> {
+        let text = std::str::from_utf8(text).unwrap().strip_suffix("\r\n\r\n").expect("a head ends with a blank line");
+        let mut lines: Vec<String> = text.split("\r\n").map(str::to_owned).collect();
+        for line in &mut lines[1..] {
+            let (name, value) = line.split_once(':').expect("a header has a colon");
+            *line = format!("{}:{value}", name.to_ascii_lowercase());
+        }
+        lines[1..].sort_unstable();
+        lines
+    }
+
+    fn wire_lines(head: &RequestHeader) -> Vec<String> {
+        let mut head = head.clone();
+        head.set_version(Version::HTTP_11);
+        let wire = pingora_core::protocols::http::v1::client::http_req_header_to_wire(&head).unwrap();
+        lines(&wire)
     }
 
     fn text<'h>(head: &'h RequestHeader, name: &str) -> Option<&'h str> {

@@ -6,7 +6,7 @@
 pub mod address;
 pub mod connector;
 pub mod exchange;
-pub mod handover;
+pub mod h1;
 pub mod head;
 pub mod peer;
 pub mod pool;

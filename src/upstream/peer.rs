@@ -5,10 +5,11 @@
 
 use super::address::Host;
 use super::connector;
+use arc_swap::ArcSwapOption;
 use pingora_core::protocols::l4::ext::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::tls::ALPN;
-use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer, PeerOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,9 @@ pub struct Template {
     peer: HttpPeer,
     host: Arc<Host>,
     connect_timeout: Duration,
+    idle_timeout: Duration,
+    /// The address used last, and its key in the pool.
+    usual: ArcSwapOption<(SocketAddr, u64)>,
 }
 
 impl Template {
@@ -59,12 +63,36 @@ impl Template {
         peer.options = options(settings.http2 && settings.tls, settings.connect_timeout, settings.idle_timeout);
         // ALPN is no part of Pingora's pool key, the group is.
         peer.group_key = u64::from(settings.http2);
-        Some(Template { peer, host, connect_timeout: settings.connect_timeout })
+        let Settings { connect_timeout, idle_timeout, .. } = settings;
+        Some(Template { peer, host, connect_timeout, idle_timeout, usual: ArcSwapOption::empty() })
     }
 
     /// The host behind this template.
     pub fn host(&self) -> &Arc<Host> {
         &self.host
+    }
+
+    /// Whether the upstream is spoken to over HTTP/1.1 alone.
+    pub fn is_http1(&self) -> bool {
+        self.peer.options.alpn == connector::protocol()
+    }
+
+    /// The address that the first try goes to, and its key in the pool; none while the host's name has never been
+    /// answered.
+    pub fn first(&self) -> Option<(SocketAddr, u64)> {
+        let (address, _) = self.host.pick(0)?;
+        // To hash a peer takes longer than to take its connection out of the pool.
+        if let Some(usual) = self.usual.load().as_deref().filter(|usual| usual.0 == address) {
+            return Some(*usual);
+        }
+        let key = self.peer(0)?.reuse_hash();
+        self.usual.store(Some(Arc::new((address, key))));
+        Some((address, key))
+    }
+
+    /// How long a pooled connection may be idle.
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
     }
 
     /// A peer for the `attempt`-th try; none while the host's name has never been answered.

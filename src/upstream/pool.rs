@@ -8,7 +8,7 @@ use pingora_core::protocols::Stream;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -40,6 +40,24 @@ struct Idle {
 struct Resting {
     stream: Stream,
     until: Instant,
+}
+
+/// Where a connection belongs.
+#[derive(Debug)]
+pub struct Home {
+    /// The pool.
+    pub pool: Arc<Pool>,
+    /// The peer it leads to.
+    pub peer: u64,
+    /// How long it may be idle there.
+    pub idle_timeout: Duration,
+}
+
+impl Home {
+    /// Puts a connection into its pool on which nothing is under way.
+    pub fn take_back(&self, stream: Stream) {
+        self.pool.put(self.peer, stream, self.idle_timeout);
+    }
 }
 
 impl Pool {

@@ -13,8 +13,8 @@ fn pool() -> Arc<Pool> {
 }
 
 fn lend(stream: Stream, is_pooled: bool, pool: &Arc<Pool>) -> Lent {
-    let home = Home { pool: Arc::clone(pool), key: PEER, idle_timeout: Duration::from_secs(60) };
-    Lent { stream: Some(stream), is_pooled, home: Some(home), turn: Turn::Head, held: Vec::new(), followed: None }
+    let home = Home { pool: Arc::clone(pool), peer: PEER, idle_timeout: Duration::from_secs(60) };
+    Lent { stream: Some(stream), is_pooled, home: Some(home), turn: Turn::Head, held: Vec::new() }
 }
 
 fn pair() -> (Lent, std::os::unix::net::UnixStream) {
@@ -98,7 +98,7 @@ async fn pingora_asks_whether_a_connection_is_quiet_before_it_would_keep_it() {
     peer.options.alpn = protocol();
     peer.options.idle_timeout = Some(Duration::from_secs(60));
     let pool = pool();
-    let connector = Connector::new_custom(None, PoolingConnector::new(Arc::default(), Arc::clone(&pool), || None));
+    let connector = Connector::new_custom(None, PoolingConnector::new(Arc::default(), Arc::clone(&pool)));
     let (mut session, _) = connector.get_http_session(&peer).await.unwrap();
     let HttpSession::H1(http) = &mut session else { panic!("no HTTP/1.1") };
     assert!(!is_pooled(Some(http.digest())));
@@ -113,87 +113,6 @@ async fn pingora_asks_whether_a_connection_is_quiet_before_it_would_keep_it() {
     pool.put(peer.reuse_hash(), stream, Duration::from_secs(60));
     let (session, _) = connector.get_http_session(&peer).await.unwrap();
     assert!(is_pooled(session.digest()));
-}
-
-/// A lent connection on which an answer in chunks has begun, and what it may be asked for with.
-async fn streaming() -> (Lent, std::os::unix::net::UnixStream, Arc<Handover>) {
-    let (mut lent, mut theirs) = pair();
-    let handover = Arc::new(Handover::default());
-    lent.followed = Some(Followed::new(Arc::clone(&handover)));
-    lent.write_all(HEAD).await.unwrap();
-    lent.write_all(b"body").await.unwrap();
-    lent.flush().await.unwrap();
-    theirs.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nd").unwrap();
-    assert_eq!(lent.read(&mut [0; 256]).await.unwrap(), 59);
-    (lent, theirs, handover)
-}
-
-async fn pends(lent: &mut Lent) -> bool {
-    tokio::time::timeout(Duration::from_millis(20), lent.read(&mut [0; 64])).await.is_err()
-}
-
-#[tokio::test]
-async fn a_connection_is_given_between_two_chunks_and_read_on_when_it_comes_back() {
-    let (mut lent, mut theirs, handover) = streaming().await;
-    handover.ask();
-    assert!(pends(&mut lent).await && handover.take(4).is_none(), "given within a chunk");
-    theirs.write_all(b"e\r\n").unwrap();
-    assert_eq!(lent.read(&mut [0; 64]).await.unwrap(), 3);
-    theirs.write_all(b"1\r\nf\r\n").unwrap();
-    assert!(pends(&mut lent).await);
-    assert!(handover.take(4).is_none(), "the proxy has read more than that");
-    let mut stream = handover.take(5).expect("it was given");
-    assert!(handover.take(5).is_none() && pends(&mut lent).await);
-    let mut read = [0; 64];
-    assert_eq!(stream.read(&mut read).await.unwrap(), 6);
-    let fault = Some(io::Error::from(io::ErrorKind::TimedOut));
-    handover.give_back(Returned { stream, unread: b"1\r\nf\r\n2\r\n".to_vec(), fault });
-    assert_eq!(lent.read(&mut read[..4]).await.unwrap(), 4);
-    assert_eq!(lent.read(&mut read[4..]).await.unwrap(), 5);
-    assert_eq!(&read[..9], b"1\r\nf\r\n2\r\n");
-    assert_eq!(lent.read(&mut read).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    theirs.write_all(b"gh\r\n").unwrap();
-    assert_eq!(lent.read(&mut read).await.unwrap(), 4);
-    handover.ask();
-    assert!(pends(&mut lent).await && handover.take(8).is_some(), "it can be asked for again");
-}
-
-#[tokio::test]
-async fn the_proxy_wakes_when_its_connection_comes_back() {
-    let (mut lent, mut theirs, handover) = streaming().await;
-    theirs.write_all(b"e\r\n").unwrap();
-    assert_eq!(lent.read(&mut [0; 64]).await.unwrap(), 3);
-    handover.ask();
-    assert!(pends(&mut lent).await);
-    let stream = handover.take(5).unwrap();
-    let reading = tokio::spawn(async move { lent.read(&mut [0; 64]).await.unwrap() });
-    tokio::task::yield_now().await;
-    handover.give_back(Returned { stream, unread: b"0\r\n\r\n".to_vec(), fault: None });
-    assert_eq!(tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap().unwrap(), 5);
-}
-
-#[tokio::test]
-async fn a_connection_nobody_has_any_more_use_for_closes() {
-    let (mut lent, mut theirs, handover) = streaming().await;
-    theirs.write_all(b"e\r\n").unwrap();
-    assert_eq!(lent.read(&mut [0; 64]).await.unwrap(), 3);
-    handover.ask();
-    assert!(pends(&mut lent).await);
-    drop(lent);
-    assert!(handover.take(5).is_none());
-    theirs.set_nonblocking(false).unwrap();
-    while theirs.read(&mut [0; 256]).unwrap() > 0 {}
-
-    let (mut lent, mut theirs, handover) = streaming().await;
-    theirs.write_all(b"e\r\n").unwrap();
-    assert_eq!(lent.read(&mut [0; 64]).await.unwrap(), 3);
-    handover.ask();
-    assert!(pends(&mut lent).await);
-    let stream = handover.take(5).unwrap();
-    drop(lent);
-    handover.give_back(Returned { stream, unread: Vec::new(), fault: None });
-    theirs.set_nonblocking(false).unwrap();
-    while theirs.read(&mut [0; 256]).unwrap() > 0 {}
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! A running stream goes from one connection to the other without the proxy's queue. Nothing of that may be seen: not
-//! the order, not a byte, not the end.
+//! A running stream goes from one connection to the other after the proxy has let go of it. Nothing of that may be seen:
+//! not the order, not a byte, not the end, nor what comes after it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::support::raw::{self, Client, Ending};
 use crate::support::standin;
 use crate::traffic::{
     CHAT, SHOWN, access_line, chat_stream, delta, file, finish, gateway, metric, metric_becomes, post, posted, shown,
-    until,
+    until, with,
 };
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -89,7 +89,7 @@ async fn chunks_and_reads_may_be_cut_anywhere() {
     let mut left_over = String::new();
     for number in 0..400usize {
         let text = match number % 50 {
-            // Longer than what is kept of a chunk on the short way.
+            // Longer than several reads.
             49 => "x".repeat(50_000),
             // Longer than one read.
             30 => "y".repeat(12_000),
@@ -168,7 +168,7 @@ async fn a_burst_keeps_its_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_went_the_short_way_is_counted() {
+async fn what_was_relayed_is_counted() {
     let frames: Vec<Frame> = (0..50).map(|_| Frame::from(delta("a"))).chain([Frame::from(finish())]).collect();
     let upstream = standin(Step::sse(frames).gap_ms(2)).await;
     let sections = "gateway_settings: { access_log: json }\n";
@@ -197,7 +197,7 @@ async fn what_a_client_got_before_it_left_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_on_the_short_way_is_filled_and_limited() {
+async fn silence_in_a_relay_is_filled_and_limited() {
     let frames = [Frame::from(delta("a")), Frame::Pause(20), Frame::from(delta("b"))];
     let upstream = standin(Step::sse(frames).end(End::Stall)).await;
     let settings = "gateway_settings: { stream_keepalive: 0.1, stream_idle_timeout: 0.6 }\n";
@@ -228,4 +228,66 @@ async fn a_client_that_is_slow_to_take_a_stream_is_no_silent_upstream() {
     let text = answer.text().replace(": keep-alive\n\n", "");
     assert_eq!(answer.ending, Ending::Complete);
     assert!(text == frame.repeat(4_000) + DONE, "{} bytes, {}", text.len(), &text[text.len().saturating_sub(200)..]);
+}
+
+/// One answer in one write: how it is cut into reads is not left to chance.
+fn whole_stream(contents: &[&str], end: &str) -> Vec<u8> {
+    let frames = contents.iter().map(|content| chunk(&shown(&delta(content)))).collect::<String>();
+    format!("{HEAD}{frames}{end}0\r\n\r\n").into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_in_the_read_of_its_content_is_not_begun_anew() {
+    let cutter = Cutter::start(whole_stream(&["a"], ""), &[10_000]).await;
+    let body = with(chat_stream(), serde_json::json!({"num_retries": 2}));
+    let answer = post(&cutter.gateway, CHAT, &body).await;
+    let text = answer.text();
+    assert!(text.starts_with(&shown(&delta("a"))) && text.contains("upstream_stream_truncated"), "{text}");
+    assert_eq!((answer.status, answer.ending), (200, Ending::Complete));
+    assert!(metric_becomes(&cutter.gateway, "nanogate_upstream_attempts_total", 1.0).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_sent_ahead_are_served_after_the_stream() {
+    let pieces = ["a", "b", "c"].map(|content| chunk(&shown(&delta(content))).into_bytes());
+    let cutter = Cutter::start_with(
+        move |_| {
+            let mut answer = vec![HEAD.as_bytes().to_vec()];
+            answer.extend(pieces.clone());
+            answer.push((chunk(DONE) + "0\r\n\r\n").into_bytes());
+            answer
+        },
+        Some(Duration::from_millis(30)),
+    )
+    .await;
+    let expected = ["a", "b", "c"].map(|content| shown(&delta(content))).concat() + DONE;
+    let request = raw::post(CHAT, chat_stream().to_string().as_bytes());
+    let mut client = Client::connect(cutter.gateway.address()).await;
+    // Two at once, a third while the first is relayed, in two halves.
+    client.send([&request[..], &request[..]].concat()).await;
+    let head = client.head().await;
+    until(&mut client, &shown(&delta("a"))).await;
+    let (begun, rest) = request.split_at(request.len() / 2);
+    client.send(begun).await;
+    let answer = client.rest(head).await;
+    assert_eq!(shown(&delta("a")) + &answer.text(), expected);
+    assert_eq!(client.answer().await.text(), expected);
+    client.send(rest).await;
+    assert_eq!(client.answer().await.text(), expected);
+    assert_eq!(client.ask(&request).await.text(), expected);
+    assert_eq!(cutter.connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_wants_its_connection_closed_gets_the_whole_stream_first() {
+    let frames: Vec<Frame> = (0..20).map(|_| Frame::from(delta("a"))).chain([Frame::from(finish())]).collect();
+    let upstream = standin(Step::sse(frames).gap_ms(2)).await;
+    let gateway = gateway(&upstream, "", "").await;
+    let body = chat_stream().to_string();
+    let mut client = Client::connect(gateway.address()).await;
+    let request = raw::request("POST", CHAT, &[("connection", "close")], body.as_bytes());
+    let answer = client.ask(request).await;
+    let expected = shown(&delta("a")).repeat(20) + &shown(&finish()) + DONE;
+    assert_eq!((answer.text(), answer.ending), (expected, Ending::Complete));
+    assert!(client.try_head().await.unwrap().is_none(), "the connection ends");
 }

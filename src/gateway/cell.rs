@@ -1,11 +1,11 @@
 //! What the session wrapper and the hall tell each other during one request.
 
+use super::answer::Head;
 use super::clock::Clock;
 use super::hedge::Hedge;
-use super::relay::Relay;
+use super::rest::Rest;
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
-use pingora_http::ResponseHeader;
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
@@ -30,15 +30,15 @@ pub(super) struct Shared {
     /// Written by the hall per attempt, and by the wrapper when it has held frames for long enough.
     pub(super) hold: Hold,
     /// Written by the hall when a held answer has been judged; replaces the head that was held.
-    pub(super) head: Option<Box<ResponseHeader>>,
+    pub(super) head: Option<Head>,
     /// Written by the hall per attempt.
     pub(super) clock: Clock,
     /// Written by the hall, which arms and takes it, and by the wrapper, which starts and watches it.
     pub(super) hedge: Hedge,
     /// Written by the wrapper when it begins: a stream can be written past the real session.
     pub(super) has_outlet: bool,
-    /// Written by the hall: the stream that goes on without the proxy.
-    pub(super) relay: Option<Box<Relay>>,
+    /// Written by the hall: what of the answer is left to be done without the proxy.
+    pub(super) rest: Option<Rest>,
     /// Written by the hall: the connection closes after this answer.
     pub(super) close: bool,
     /// Written by the hall: the bytes now on their way are the last, whatever the upstream still has to say.
@@ -72,7 +72,7 @@ impl Cell {
     }
 
     /// Replaces the held head; it goes out with the next body bytes.
-    pub fn release(&self, head: Box<ResponseHeader>) {
+    pub fn release(&self, head: Head) {
         let mut shared = self.lock();
         shared.head = Some(head);
         shared.hold = Hold::No;
@@ -137,14 +137,24 @@ impl Cell {
         self.lock().has_outlet
     }
 
-    /// Lets a stream go on when the proxy has ended.
-    pub fn leave(&self, relay: Box<Relay>) {
-        self.lock().relay = Some(relay);
+    /// Leaves something to be done when the proxy has ended.
+    pub fn leave(&self, rest: Rest) {
+        self.lock().rest = Some(rest);
     }
 
-    /// The stream that goes on without the proxy.
-    pub fn take_relay(&self) -> Option<Box<Relay>> {
-        self.lock().relay.take()
+    /// What was left to be done.
+    pub fn take_rest(&self) -> Option<Rest> {
+        self.lock().rest.take()
+    }
+
+    /// The head of an answer that was judged and let go.
+    pub fn take_released(&self) -> Option<Head> {
+        self.lock().head.take()
+    }
+
+    /// Whether the connection closes after this answer.
+    pub fn closes(&self) -> bool {
+        self.lock().close
     }
 
     /// What the wrapper waits for.

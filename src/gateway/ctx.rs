@@ -197,11 +197,21 @@ impl Attempt {
 impl Ctx {
     /// Begins the record; the cell comes from the task that serves the connection.
     pub fn new(live: &Arc<Live>) -> Self {
-        let request_id = new_id();
+        let cell = CELL.try_with(Arc::clone).unwrap_or_default();
+        Self::begin(cell, Arc::clone(live), live.snapshot(), new_id())
+    }
+
+    /// What the proxy keeps in place of a record that goes on without it.
+    pub fn left_behind(&self) -> Self {
+        let (cell, live, snapshot) = (Arc::clone(&self.cell), Arc::clone(&self.live), Arc::clone(&self.snapshot));
+        Ctx { has_left: true, ..Self::begin(cell, live, snapshot, HeaderValue::from_static("")) }
+    }
+
+    fn begin(cell: Arc<Cell>, live: Arc<Live>, snapshot: Arc<Snapshot>, request_id: HeaderValue) -> Self {
         Ctx {
-            cell: CELL.try_with(Arc::clone).unwrap_or_default(),
-            live: Arc::clone(live),
-            snapshot: live.snapshot(),
+            cell,
+            live,
+            snapshot,
             started: Instant::now(),
             call_id: request_id.clone(),
             request_id,

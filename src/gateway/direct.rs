@@ -5,14 +5,17 @@
 //! deployment, bytes, clock and judgement as in the proxy's hooks, on a connection of the same pool. What fails here is
 //! closed as any attempt is, and the proxy makes the next one.
 
+use super::answer::Head;
 use super::clock::Clock;
 use super::ctx::Ctx;
 use super::observe::Answer;
+use super::rest::JOINED_BYTES_MAX;
 use super::{Gateway, admit, forward, hedge, observe, recover};
 use crate::snapshot::Deployment;
-use crate::upstream::h1::{Exchange, Head, Piece};
+use crate::upstream::h1::{self, Exchange, Piece};
 use crate::upstream::pool::Home;
 use bytes::Bytes;
+use http::Method;
 use http::header::CONTENT_ENCODING;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::HttpTask;
@@ -22,15 +25,14 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
-/// A body of up to this size is copied behind its head: one write of one piece costs less than one of two.
-const JOINED_BYTES_MAX: usize = 16 * 1024;
-
 /// What became of the first attempt.
 pub enum Outcome {
     /// The client has its answer.
     Answered,
     /// The proxy has to go on.
     Open,
+    /// The answer is there whole; to send it needs no proxy.
+    Ready(Head, Bytes),
     /// The client has the beginning of a stream; the rest of it needs no proxy.
     Running(Box<Exchange>),
 }
@@ -63,7 +65,9 @@ async fn begin(
     ctx: &mut Ctx,
     deployment: &Deployment,
 ) -> Result<Option<Exchange>> {
-    let first = deployment.peer.first().filter(|_| deployment.peer.is_http1());
+    // The length in the answer to a HEAD is that of no body.
+    let is_direct = deployment.peer.is_http1() && session.req_header().method != Method::HEAD;
+    let first = deployment.peer.first().filter(|_| is_direct);
     let (Some((address, key)), Some(attempt)) = (first, ctx.attempt.as_mut()) else { return Ok(None) };
     attempt.address = Some(address);
     let live = &gateway.live;
@@ -108,10 +112,15 @@ fn bytes(session: &Session, ctx: &mut Ctx, deployment: &Deployment) -> Result<(V
     let (Some(source), Some(attempt)) = (ctx.source(), &ctx.attempt) else {
         return Error::e_explain(ErrorType::InternalError, "a request without an attempt");
     };
-    let mut body = attempt.body.clone();
-    let joined_bytes = if body.len() <= JOINED_BYTES_MAX { body.len() } else { 0 };
-    let mut head = source.head_text(session.req_header(), deployment, body.len(), joined_bytes)?;
-    head.extend_from_slice(&body.split_to(joined_bytes));
+    let is_joined = attempt.body.len() <= JOINED_BYTES_MAX;
+    let room = if is_joined { attempt.body.len() } else { 0 };
+    let mut head = source.head_text(session.req_header(), deployment, attempt.body.len(), room)?;
+    let body = if is_joined {
+        head.extend_from_slice(&attempt.body);
+        Bytes::new()
+    } else {
+        attempt.body.clone()
+    };
     if let Some(attempt) = &mut ctx.attempt {
         attempt.body_given = true;
     }
@@ -120,20 +129,20 @@ fn bytes(session: &Session, ctx: &mut Ctx, deployment: &Deployment) -> Result<(V
 
 /// Reads the answer, and writes what the client sees of it.
 async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) -> Result<Outcome> {
-    let Head { parts, is_all } = forward::unless_client_leaves(session, exchange.head(observe::is_read)).await??;
+    let h1::Head { parts, is_all } = forward::unless_client_leaves(session, exchange.head(observe::is_read)).await??;
     let mut head = ResponseHeader::from(parts);
     let is_compressed = head.headers.contains_key(CONTENT_ENCODING);
     observe::inflate(session, &mut head);
     observe::upstream_head(ctx, &head)?;
     observe::downstream_head(&mut head, ctx)?;
-    let mut tasks = vec![HttpTask::Header(Box::new(head), is_all)];
     if is_all {
         exchange.end();
-        write(session, tasks).await?;
+        write(session, vec![HttpTask::Header(Box::new(head), true)]).await?;
         return Ok(Outcome::Answered);
     }
+    let mut head = Some(head);
     if !exchange.has_read() && !is_whole(ctx) {
-        write(session, std::mem::take(&mut tasks)).await?;
+        write(session, tasks(head.take(), None, false)).await?;
     }
     loop {
         let Piece { data, is_last } = forward::unless_client_leaves(session, exchange.piece()).await??;
@@ -143,9 +152,15 @@ async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) ->
         }
         if is_last {
             exchange.end();
+            let was_whole = is_whole(ctx);
             observe::body(&mut data, true, ctx)?;
-            tasks.push(HttpTask::Body(data, true));
-            write(session, tasks).await?;
+            if was_whole
+                && ctx.cell.has_outlet()
+                && let Some(head) = ctx.cell.take_released()
+            {
+                return Ok(Outcome::Ready(head, data.unwrap_or_default()));
+            }
+            write(session, tasks(head, Some(data), true)).await?;
             return Ok(Outcome::Answered);
         }
         observe::body(&mut data, false, ctx)?;
@@ -153,12 +168,17 @@ async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) ->
             ctx.cell.with_clock(Clock::hear);
             continue;
         }
-        tasks.push(HttpTask::Body(data, false));
-        write(session, std::mem::take(&mut tasks)).await?;
+        write(session, tasks(head.take(), Some(data), false)).await?;
         if observe::is_running(ctx) && !is_compressed && ctx.cell.has_outlet() {
             return Ok(Outcome::Running(Box::new(exchange)));
         }
     }
+}
+
+/// What the session writes: a head that it has not got yet, and a read of the body.
+fn tasks(head: Option<ResponseHeader>, body: Option<Option<Bytes>>, is_last: bool) -> Vec<HttpTask> {
+    let head = head.map(|head| HttpTask::Header(Box::new(head), false));
+    head.into_iter().chain(body.map(|body| HttpTask::Body(body, is_last))).collect()
 }
 
 /// Whether the client sees nothing of the answer before its end.

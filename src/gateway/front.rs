@@ -12,6 +12,7 @@ use super::finish::Visit;
 use super::outlet::Outlet;
 use super::relay::Relay;
 use super::replay::Replay;
+use super::rest::{Ready, Rest};
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
@@ -19,7 +20,7 @@ use crate::snapshot::{Arriving, Live};
 use crate::upstream::connector::PoolingConnector;
 use crate::upstream::head::decimal;
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::apps::ServerApp;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
@@ -163,11 +164,12 @@ impl Front {
         let wrapped = ServerSession::new_custom(Box::new(wrapper));
         CELL.scope(Arc::clone(&cell), self.proxy.process_new_http(wrapped, shutdown)).await;
         let (session, completed) = cell.take_session()?;
-        if let (Some(relay), Some(outlet)) = (cell.take_relay(), outlet) {
-            // Boxed, so that a connection keeps room for it only while a stream runs.
-            return Box::pin(run_on(relay, *session, outlet)).await;
+        // Boxed, so that a connection keeps room for neither.
+        match (cell.take_rest(), outlet) {
+            (Some(Rest::Stream(relay)), Some(outlet)) => Box::pin(run_on(relay, session, outlet)).await,
+            (Some(Rest::Answer(ready)), Some(outlet)) => Box::pin(answer(ready, session, outlet, cell.closes())).await,
+            _ => Box::pin(conclude(session, completed)).await,
         }
-        self.conclude(session, completed).await
     }
 
     /// Reads the head; none when the connection is over or was answered with an error.
@@ -232,31 +234,42 @@ impl Front {
         linger(session).await;
         None
     }
+}
 
-    /// Ends the exchange on the real session; gives the connection back when it can serve another request.
-    async fn conclude(&self, mut session: Box<ServerSession>, completed: bool) -> Option<ReusedHttpStream> {
-        if !completed {
-            return None;
-        }
-        if !session.is_body_done() && !linger(&mut session).await {
-            return None;
-        }
-        let settings = HttpPersistentSettings::for_session(&session);
-        let stream = session.finish().await.ok().flatten()?;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+/// Ends the exchange on the real session; gives the connection back when it can serve another request.
+async fn conclude(mut session: Box<ServerSession>, completed: bool) -> Option<ReusedHttpStream> {
+    if !completed {
+        return None;
     }
+    if !session.is_body_done() && !linger(&mut session).await {
+        return None;
+    }
+    let settings = HttpPersistentSettings::for_session(&session);
+    let stream = session.finish().await.ok().flatten()?;
+    Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+}
+
+/// Sends an answer past the session, and ends the exchange. `closes` says that it is the connection's last.
+async fn answer(
+    ready: Ready,
+    mut session: Box<ServerSession>,
+    outlet: &Outlet,
+    closes: bool,
+) -> Option<ReusedHttpStream> {
+    if closes {
+        session.set_keepalive(None);
+    }
+    let keeps_alive = session.get_keepalive().is_some();
+    let completed = ready.send(outlet, &Visit::of(&session), keeps_alive).await;
+    conclude(session, completed).await
 }
 
 /// Lets a stream run to its end without the session; gives the connection back when it can serve another request.
-async fn run_on(relay: Box<Relay>, session: ServerSession, outlet: &Outlet) -> Option<ReusedHttpStream> {
+async fn run_on(relay: Box<Relay>, session: Box<ServerSession>, outlet: &Outlet) -> Option<ReusedHttpStream> {
     let visit = Visit::of(&session).into_owned();
     let mut settings = HttpPersistentSettings::for_session(&session);
-    let reusable = match session {
-        // To reuse it is to take its connection out; one that will not be kept would be closed at once.
-        ServerSession::H1(session) if session.will_keepalive() => session.reuse().await.ok().flatten(),
-        _ => None,
-    };
-    let (stream, early) = reusable.map(|reusable| reusable.into_parts()).unzip();
+    // Boxed, so that nothing of the session is kept while the stream runs.
+    let (stream, early) = Box::pin(connection_of(session)).await.unzip();
     let ended = relay.run(outlet, &visit, early.flatten().unwrap_or_default()).await;
     let Some(stream) = stream.filter(|_| ended.is_complete) else {
         outlet.clone().shutdown().await;
@@ -266,6 +279,16 @@ async fn run_on(relay: Box<Relay>, session: ServerSession, outlet: &Outlet) -> O
         settings.set_pipelined_prefix(ended.early);
     }
     Some(ReusedHttpStream::new(stream, Some(settings)))
+}
+
+/// The connection of a session that is over, with what the client has sent of its next request; none when it will serve
+/// no other.
+async fn connection_of(session: Box<ServerSession>) -> Option<(Stream, Option<BytesMut>)> {
+    match *session {
+        // To reuse it is to take its connection out; one that will not be kept would be closed at once.
+        ServerSession::H1(session) if session.will_keepalive() => Some(session.reuse().await.ok()??.into_parts()),
+        _ => None,
+    }
 }
 
 /// For HTTP/2, whose streams come from Pingora one by one.

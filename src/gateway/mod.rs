@@ -2,7 +2,7 @@
 //!
 //! `front` and `outlet` (connection) · `replay` with `cell` and `clock` (the session wrapper) · `ctx` (the record) ·
 //! `accept` (route, caller) · `body` with `decode` and `form` (what is wanted) · `admit`, `outgoing` and `forward` (deployment, bytes, address) · `observe` with `stream`
-//! and `relay` (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
+//! `rest` and `relay` (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
 
 pub mod accept;
 mod admit;
@@ -27,11 +27,11 @@ mod outlet;
 mod recover;
 mod relay;
 mod replay;
+mod rest;
 pub mod stream;
 
 use crate::snapshot::Live;
 use crate::upstream::connector;
-use crate::upstream::h1::Exchange;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ctx::Ctx;
@@ -44,6 +44,7 @@ use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use relay::Relay;
+use rest::{Ready, Rest};
 use std::os::fd::RawFd;
 use std::pin::pin;
 use std::sync::Arc;
@@ -59,15 +60,14 @@ impl Gateway {
     pub fn new(live: Arc<Live>) -> Self {
         Gateway { live }
     }
+}
 
-    /// Lets a running stream go on without the proxy, with its record; the proxy keeps one that says so.
-    fn let_go(&self, session: &Session, ctx: &mut Box<Ctx>, exchange: Box<Exchange>) {
-        let mut left = Box::new(Ctx::new(&self.live));
-        left.has_left = true;
-        let record = std::mem::replace(ctx, left);
-        let cell = Arc::clone(&record.cell);
-        cell.leave(Box::new(Relay::new(record, exchange, session.body_bytes_sent() as u64)));
-    }
+/// Lets an answer go on without the proxy, with its record; the proxy keeps one that says so.
+fn let_go(ctx: &mut Box<Ctx>, rest: impl FnOnce(Box<Ctx>) -> Rest) {
+    let left = Box::new(ctx.left_behind());
+    let record = std::mem::replace(ctx, left);
+    let cell = Arc::clone(&record.cell);
+    cell.leave(rest(record));
 }
 
 #[async_trait]
@@ -92,8 +92,13 @@ impl ProxyHttp for Gateway {
         match outcome {
             Outcome::Answered => Ok(false),
             Outcome::Open => Ok(true),
+            Outcome::Ready(head, body) => {
+                let_go(ctx, |record| Rest::Answer(Ready::new(record, head, body)));
+                Ok(false)
+            }
             Outcome::Running(exchange) => {
-                self.let_go(session, ctx, exchange);
+                let bytes_out = session.body_bytes_sent() as u64;
+                let_go(ctx, |record| Rest::Stream(Box::new(Relay::new(record, exchange, bytes_out))));
                 Ok(false)
             }
         }

@@ -365,7 +365,7 @@ fn whole(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
         let Some(mut head) = take_head(ctx) else { return Ok(()) };
         head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         ctx.head_at = Some(Instant::now());
-        ctx.cell.release(Box::new(head.into()));
+        ctx.cell.release(head);
         *body = Some(document);
         return Ok(());
     }
@@ -424,7 +424,7 @@ fn show(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()> 
     ctx.status = head.status.as_u16();
     ctx.head_at = Some(Instant::now());
     ctx.first_byte_at = ctx.head_at;
-    ctx.cell.release(Box::new(head.into()));
+    ctx.cell.release(head);
     *body = Some(document);
     Ok(())
 }

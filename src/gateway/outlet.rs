@@ -12,17 +12,56 @@ use pingora_core::protocols::{
     UniqueID, UniqueIDType,
 };
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Written bytes are gathered up to so many, until they are asked to leave; what is longer goes at once.
+const HELD_BYTES_MAX: usize = 16 * 1024;
+/// Room made at once for a head and what is short.
+const HELD_BYTES_USUAL: usize = 1024;
 
 #[derive(Debug)]
 struct Shared {
     stream: Stream,
+    /// Written and not yet sent; without room of its own while there is nothing, for most connections wait most of the time.
+    held: Vec<u8>,
     corked: bool,
+}
+
+impl Shared {
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.held.len() + bytes.len() > HELD_BYTES_MAX {
+            ready!(self.poll_empty(context))?;
+            if bytes.len() > HELD_BYTES_MAX {
+                return Pin::new(&mut self.stream).poll_write(context, bytes);
+            }
+        }
+        if self.held.is_empty() {
+            self.held.reserve(bytes.len().max(HELD_BYTES_USUAL));
+        }
+        self.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_empty(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.held))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count if count == self.held.len() => self.held = Vec::new(),
+                count => drop(self.held.drain(..count)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_empty(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
 }
 
 /// A handle to the connection. While a relay writes through one, the session behind the other only waits for the client.
@@ -30,25 +69,26 @@ struct Shared {
 pub struct Outlet(Arc<Mutex<Shared>>);
 
 impl Outlet {
-    /// Shares a connection.
+    /// Shares a connection. It should have no buffer of its own: here is one.
     pub fn new(stream: Stream) -> Self {
-        Outlet(Arc::new(Mutex::new(Shared { stream, corked: false })))
+        Outlet(Arc::new(Mutex::new(Shared { stream, held: Vec::new(), corked: false })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on a flush does nothing, until the cork is dropped: what is written stays in the connection's buffer,
-    /// unless it does not fit.
+    /// From now on a flush does nothing, until the cork is dropped: what is written is held, unless it is too much.
     pub fn cork(&self) -> Cork<'_> {
         self.lock().corked = true;
         Cork(self)
     }
 
-    /// Takes bytes into the connection's buffer; ready with their count.
-    pub fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.lock().stream).poll_write(context, bytes)
+    /// Sends bytes at once, behind what is held; ready with the number of those taken.
+    pub fn poll_send(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut shared = self.lock();
+        ready!(shared.poll_empty(context))?;
+        Pin::new(&mut shared.stream).poll_write(context, bytes)
     }
 
     /// Reads from the connection.
@@ -56,13 +96,13 @@ impl Outlet {
         Pin::new(&mut self.lock().stream).poll_read(context, buffer)
     }
 
-    /// Empties the connection's buffer.
+    /// Sends what is held.
     pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.lock();
         if shared.corked {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut shared.stream).poll_flush(context)
+        shared.poll_flush(context)
     }
 }
 
@@ -95,7 +135,7 @@ impl AsyncRead for Outlet {
 
 impl AsyncWrite for Outlet {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Outlet::poll_write(&self, context, bytes)
+        self.lock().poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -103,19 +143,9 @@ impl AsyncWrite for Outlet {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.lock().stream).poll_write_vectored(context, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.lock().stream.is_write_vectored()
+        let mut shared = self.lock();
+        ready!(shared.poll_empty(context))?;
+        Pin::new(&mut shared.stream).poll_shutdown(context)
     }
 }
 
@@ -123,7 +153,7 @@ impl AsyncWrite for Outlet {
 impl Shutdown for Outlet {
     async fn shutdown(&mut self) {
         // What can go wrong here went wrong with the connection, which ends now.
-        let _ = poll_fn(|context| Pin::new(&mut self.lock().stream).poll_shutdown(context)).await;
+        let _ = poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context)).await;
     }
 }
 
@@ -296,6 +326,36 @@ mod tests {
         session.write_all(b" words").await.unwrap();
         session.flush().await.unwrap();
         assert_eq!(*left.lock().unwrap(), [b"head words"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_or_turned_round_where_the_connection_is_slow() {
+        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|place| (place % 251) as u8).collect();
+        let expected = bytes.clone();
+        let writing = tokio::spawn(async move {
+            let outlet = Outlet::new(Box::new(ours));
+            let mut session = outlet.clone();
+            let mut rest = &bytes[..];
+            for size in [1, 700, 16_000, 16_384, 16_385, 100_000].into_iter().cycle() {
+                let (piece, behind) = rest.split_at(size.min(rest.len()));
+                session.write_all(piece).await.unwrap();
+                let mut sent = &behind[..behind.len().min(300)];
+                rest = &behind[sent.len()..];
+                while !sent.is_empty() {
+                    let count = poll_fn(|context| outlet.poll_send(context, sent)).await.unwrap();
+                    sent = &sent[count..];
+                }
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            session.flush().await.unwrap();
+        });
+        let mut read = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut theirs, &mut read).await.unwrap();
+        writing.await.unwrap();
+        assert!(read == expected);
     }
 
     #[tokio::test]

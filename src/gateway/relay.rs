@@ -35,8 +35,6 @@ struct Unsent {
     taken: usize,
     /// How much of the body it carries.
     body_bytes: usize,
-    /// The outlet has something that must leave.
-    unflushed: bool,
 }
 
 /// A stream and everything it still needs.
@@ -127,7 +125,7 @@ impl Relay {
     }
 
     fn is_blocked(&self) -> bool {
-        self.unsent.unflushed || !self.unsent.bytes.is_empty()
+        !self.unsent.bytes.is_empty()
     }
 
     /// Moves what there is to move. `is_timed` says that an alarm is set for the upstream's silence.
@@ -161,14 +159,13 @@ impl Relay {
     fn poll_send(&mut self, context: &mut Context<'_>, outlet: &Outlet) -> Poll<io::Result<()>> {
         let unsent = &mut self.unsent;
         while unsent.taken < unsent.bytes.len() {
-            let count = ready!(outlet.poll_write(context, &unsent.bytes[unsent.taken..]))?;
+            let count = ready!(outlet.poll_send(context, &unsent.bytes[unsent.taken..]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             unsent.taken += count;
         }
-        if unsent.unflushed {
-            ready!(outlet.poll_flush(context))?;
+        if !unsent.bytes.is_empty() {
             self.bytes_out += std::mem::take(unsent).body_bytes as u64;
         }
         Poll::Ready(Ok(()))
@@ -211,13 +208,11 @@ impl Relay {
         self.unsent.bytes.reserve(data.len() + CHUNK_FRAMING_BYTES_MAX);
         chunked::put(data, &mut self.unsent.bytes);
         self.unsent.body_bytes += data.len();
-        self.unsent.unflushed = true;
     }
 
     /// Ends the answer behind what is on its way; `is_clean` says that the upstream has ended its own.
     fn end(&mut self, is_clean: bool) {
         self.unsent.bytes.extend_from_slice(LAST_CHUNK);
-        self.unsent.unflushed = true;
         self.is_over = true;
         if let Some(exchange) = self.exchange.take().filter(|_| is_clean) {
             exchange.end();

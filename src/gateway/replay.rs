@@ -7,7 +7,7 @@
 //! ([`Session::read_body_or_idle`]), so all waits that Pingora does not limit are limited here, and bytes nobody asked
 //! for can be written between two upstream reads. The only file that touches Pingora's doc-hidden trait.
 
-use super::cell::{Cell, Hold};
+use super::cell::{Cell, Hold, Shared};
 use super::clock::{self, Alarm};
 use super::hedge::OVERTAKEN;
 use super::outlet::Outlet;
@@ -23,7 +23,7 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// The error of an answer that was to be judged whole and has no body at all.
@@ -69,6 +69,11 @@ impl Replay {
         self.inner.as_mut().expect("the session is given back only on drop")
     }
 
+    /// Whether the answer goes on without the proxy.
+    fn has_left(&self) -> bool {
+        self.cell.lock().rest.is_some()
+    }
+
     /// A custom session ignores the keep-alive settings of the hall; they reach the real one here.
     fn apply_close(&mut self) {
         if self.cell.lock().close {
@@ -104,13 +109,11 @@ impl Replay {
         inner.write_downstream_proxy_tasks().await.map(|_| ())
     }
 
-    /// Writes parts of an answer. Those of a stream leave together: Pingora flushes each.
+    /// Writes parts of an answer, which leave together and now: Pingora flushes each part of a body in chunks, and none of
+    /// a body whose length is known.
     async fn write_tasks(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let inner = self.inner.as_mut().expect("the session is given back only on drop");
-        let is_one = !matches!(&tasks[..], [_, _, ..] | [HttpTask::Body(_, true)]);
-        let Some(outlet) = self.outlet.as_ref().filter(|_| !is_one) else {
-            return inner.response_duplex_vec(tasks).await;
-        };
+        let Some(outlet) = &self.outlet else { return inner.response_duplex_vec(tasks).await };
         let cork = outlet.cork();
         let ended = inner.response_duplex_vec(tasks).await?;
         cork.flush().await.or_err(ErrorType::WriteError, "flushing an answer").map_err(|cause| cause.into_down())?;
@@ -188,7 +191,7 @@ impl Replay {
             HttpTask::Header(head, end) => {
                 self.held = None;
                 self.held_frames.clear();
-                out.push(HttpTask::Header(shared.head.take().unwrap_or(head), end));
+                out.push(HttpTask::Header(judged(&mut shared).unwrap_or(head), end));
             }
             HttpTask::Body(body, false) if shared.hold == Hold::Frames => {
                 self.held_frames.extend_from_slice(body.as_deref().unwrap_or_default());
@@ -202,7 +205,7 @@ impl Replay {
             }
             other => {
                 if let Some(held) = self.held.take() {
-                    out.push(HttpTask::Header(shared.head.take().unwrap_or(held), false));
+                    out.push(HttpTask::Header(judged(&mut shared).unwrap_or(held), false));
                 }
                 if !self.held_frames.is_empty() {
                     out.push(HttpTask::Body(Some(std::mem::take(&mut self.held_frames).freeze()), false));
@@ -212,6 +215,11 @@ impl Replay {
         }
         Ok(())
     }
+}
+
+/// The head that replaces the one held.
+fn judged(shared: &mut Shared) -> Option<Box<ResponseHeader>> {
+    shared.head.take().map(|head| Box::new(head.into()))
 }
 
 /// What has happened while the wrapper waited.
@@ -337,8 +345,11 @@ impl Session for Replay {
         self.inner().request_summary()
     }
 
+    /// Pingora puts an answer of its own where it knows of none.
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner().response_written()
+        static WRITTEN_ELSEWHERE: LazyLock<ResponseHeader> =
+            LazyLock::new(|| ResponseHeader::from(http::Response::new(()).into_parts().0));
+        self.inner().response_written().or_else(|| self.has_left().then(|| &*WRITTEN_ELSEWHERE))
     }
 
     async fn shutdown(&mut self, _code: u32, _context: &str) {
@@ -350,8 +361,7 @@ impl Session for Replay {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        if self.cell.lock().relay.is_some() {
-            // The answer goes on without the proxy.
+        if self.has_left() {
             return Ok(());
         }
         self.make_way().await?;

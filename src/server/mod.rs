@@ -150,13 +150,13 @@ fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Se
     let mut server = Server::new_with_opt_and_conf(opt, settings);
     server.bootstrap();
     let mut api = front::service(&server.configuration, live);
-    api.add_listener(listener(options.listen));
+    api.add_listener(listener(options.listen, 0));
     api.threads = Some(options.threads);
     server.add_service(api);
     if let Some(address) = options.admin {
         let app = HttpServer::new_app(Admin::new(Arc::clone(live)));
         let mut admin = Service::new("health".to_owned(), app);
-        admin.add_listener(listener(address));
+        admin.add_listener(listener(address, ADMIN_WRITE_BUFFER_BYTES));
         admin.threads = Some(1);
         server.add_service(admin);
     }
@@ -183,10 +183,12 @@ impl BackgroundService for Sweeper {
     }
 }
 
-/// An answer of up to this size goes out with its head in one write: a copy is cheaper than a system call.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// An answer of the health service leaves with its head.
+const ADMIN_WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
-fn listener(address: SocketAddr) -> ListenerConfig {
+/// `write_buffer` is what each connection has for its life: none for those of the API, which are written from a buffer
+/// that is there while it is needed (`gateway::outlet`).
+fn listener(address: SocketAddr, write_buffer: usize) -> ListenerConfig {
     let mut options = TcpSocketOptions::default();
     // A client that vanished without a word is noticed by the kernel.
     options.tcp_keepalive = Some(pingora_core::protocols::l4::ext::TcpKeepalive {
@@ -196,7 +198,7 @@ fn listener(address: SocketAddr) -> ListenerConfig {
         user_timeout: Duration::ZERO,
     });
     // Heads and bodies are read into buffers of their own; one before them would be another copy, and 64 KB a connection.
-    let buffers = L4BufferSettings::new(0, WRITE_BUFFER_BYTES);
+    let buffers = L4BufferSettings::new(0, write_buffer);
     ListenerConfig::tcp(address.to_string()).tcp_socket_options(options).l4_buffer(buffers)
 }
 

@@ -11,12 +11,12 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode, Version, response::Parts};
 use pingora_core::protocols::Stream;
 use pingora_error::{Error, ErrorType, OrErr, Result, RetryType};
-use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::future::poll_fn;
+use std::io::{self, Cursor, IoSlice};
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The longest head of an answer.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -26,9 +26,7 @@ pub const HEADERS_MAX: usize = 256;
 /// Headers of an answer that are usually wanted.
 const HEADERS_USUAL: usize = 8;
 
-/// Room for a usual head, and for a short answer behind it.
-const FIRST_READ_BYTES: usize = 4 * 1024;
-/// Bytes of one read of a body whose length is not known.
+/// Bytes of a read. They lie on the stack until it is known what they are: a connection that waits needs no room.
 const READ_BYTES: usize = 16 * 1024;
 
 /// How the end of an answer's body is told (RFC 9112, section 6.3).
@@ -65,13 +63,13 @@ pub struct Piece {
 pub struct Exchange {
     stream: Stream,
     /// What of the request has not been taken by the connection.
-    unsent: (Bytes, Bytes),
+    unsent: (Cursor<Vec<u8>>, Bytes),
     /// The connection holds some of the request in a buffer of its own.
     is_buffered: bool,
     /// The connection took no more.
     send_fault: Option<io::Error>,
     /// Read and not handed out.
-    read: BytesMut,
+    read: Bytes,
     rest: Rest,
     /// The connection may be used again once the answer has ended.
     keeps_alive: bool,
@@ -84,10 +82,10 @@ impl Exchange {
     pub fn begin(stream: Stream, home: Home, is_reused: bool, head: Vec<u8>, body: Bytes) -> Self {
         Exchange {
             stream,
-            unsent: (head.into(), body),
+            unsent: (Cursor::new(head), body),
             is_buffered: true,
             send_fault: None,
-            read: BytesMut::new(),
+            read: Bytes::new(),
             rest: Rest::Length(0),
             keeps_alive: false,
             home,
@@ -103,28 +101,55 @@ impl Exchange {
     /// `WriteError`, `ReadError` and `ConnectionClosed` when the connection breaks, marked for retry where it had served
     /// another request before; `InvalidHTTPHeader` for an answer that is none.
     pub async fn head(&mut self, is_wanted: fn(&HeaderName) -> bool) -> Result<Head> {
-        self.read.reserve(FIRST_READ_BYTES);
+        let mut begun = Vec::new();
+        poll_fn(|context| self.poll_head(context, &mut begun, is_wanted)).await
+    }
+
+    /// `begun` is what has come of an unfinished head.
+    fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+        begun: &mut Vec<u8>,
+        is_wanted: fn(&HeaderName) -> bool,
+    ) -> Poll<Result<Head>> {
+        self.poll_send(context);
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
         loop {
-            if let Some((length, answer)) = parse(&self.read, is_wanted)? {
-                self.read.advance(length);
-                let Some((head, rest, keeps_alive)) = answer else { continue };
-                (self.rest, self.keeps_alive) = (rest, keeps_alive);
-                return Ok(head);
+            let mut buffer = ReadBuf::uninit(&mut room);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if buffer.filled().is_empty() => {
+                    return Poll::Ready(Err(self.broken(ErrorType::ConnectionClosed, None)));
+                }
+                Ok(()) => {}
+                Err(cause) => return Poll::Ready(Err(self.broken(ErrorType::ReadError, Some(cause)))),
             }
-            if self.read.len() > HEAD_BYTES_MAX {
-                return Error::e_explain(ErrorType::InvalidHTTPHeader, "the head of an answer is too long").map_err(up);
+            let is_first = begun.is_empty();
+            if !is_first {
+                begun.extend_from_slice(buffer.filled());
             }
-            let count = poll_fn(|context| {
-                self.poll_send(context);
-                self.poll_read(context)
-            })
-            .await;
-            match count {
-                Ok(0) => return Err(self.broken(ErrorType::ConnectionClosed, None)),
-                Ok(_) => {}
-                Err(cause) => return Err(self.broken(ErrorType::ReadError, Some(cause))),
+            if let Some(head) = self.take_head(if is_first { buffer.filled() } else { begun }, is_wanted)? {
+                return Poll::Ready(Ok(head));
+            }
+            if is_first {
+                begun.extend_from_slice(buffer.filled());
+            }
+            if begun.len() > HEAD_BYTES_MAX {
+                let error = Error::explain(ErrorType::InvalidHTTPHeader, "the head of an answer is too long");
+                return Poll::Ready(Err(error.into_up()));
             }
         }
+    }
+
+    /// The head in `bytes`, behind interim ones; none while it is incomplete.
+    fn take_head(&mut self, mut bytes: &[u8], is_wanted: fn(&HeaderName) -> bool) -> Result<Option<Head>> {
+        while let Some((length, answer)) = parse(bytes, is_wanted)? {
+            bytes = &bytes[length..];
+            if let Some(answer) = answer {
+                (self.rest, self.keeps_alive, self.read) = (answer.rest, answer.keeps_alive, answer.behind);
+                return Ok(Some(answer.head));
+            }
+        }
+        Ok(None)
     }
 
     /// The next piece of the body; after the last one, another last one.
@@ -164,7 +189,7 @@ impl Exchange {
     }
 
     fn is_sent(&self) -> bool {
-        self.unsent.0.is_empty() && self.unsent.1.is_empty() && !self.is_buffered
+        !self.unsent.0.has_remaining() && self.unsent.1.is_empty() && !self.is_buffered
     }
 
     /// Sends on what has not been sent. That it cannot be sent matters only when no answer comes.
@@ -172,23 +197,26 @@ impl Exchange {
         while self.send_fault.is_none() && !self.is_sent() {
             let (head, body) = &mut self.unsent;
             let stream = Pin::new(&mut self.stream);
-            let written = match (head.is_empty(), body.is_empty()) {
+            let written = match (!head.has_remaining(), body.is_empty()) {
                 (true, true) => match stream.poll_flush(context) {
                     Poll::Ready(Ok(())) => {
-                        self.is_buffered = false;
+                        // The answer may take an hour.
+                        (self.is_buffered, self.unsent) = (false, <(Cursor<Vec<u8>>, Bytes)>::default());
                         return;
                     }
                     Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
                     Poll::Pending => return,
                 },
-                (false, true) => stream.poll_write(context, head),
+                (false, true) => stream.poll_write(context, head.chunk()),
                 (true, false) => stream.poll_write(context, body),
-                (false, false) => stream.poll_write_vectored(context, &[IoSlice::new(head), IoSlice::new(body)]),
+                (false, false) => {
+                    stream.poll_write_vectored(context, &[IoSlice::new(head.chunk()), IoSlice::new(body)])
+                }
             };
             match written {
                 Poll::Pending => return,
                 Poll::Ready(Ok(count)) if count > 0 => {
-                    let of_head = count.min(head.len());
+                    let of_head = count.min(head.remaining());
                     head.advance(of_head);
                     body.advance(count - of_head);
                 }
@@ -196,11 +224,6 @@ impl Exchange {
                 Poll::Ready(Err(cause)) => self.send_fault = Some(cause),
             }
         }
-    }
-
-    /// Reads into the room that was made; ready with the number of bytes, none at the end of the connection.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        pin!(self.stream.read_buf(&mut self.read)).poll(context)
     }
 
     /// No answer came: the connection had been closed while it was idle, or breaks now.
@@ -221,17 +244,17 @@ impl Exchange {
 
     fn poll_length(&mut self, context: &mut Context<'_>, left: u64) -> Poll<Result<Piece>> {
         if left > 0 && self.read.is_empty() {
-            self.read.reserve(READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES)));
-            let count = ready!(self.poll_read(context))
-                .or_err(ErrorType::ReadError, "in the middle of an answer")
-                .map_err(up)?;
-            if count == 0 {
+            let mut room = [MaybeUninit::uninit(); READ_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut room);
+            ready!(self.poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
                 return Poll::Ready(closed());
             }
+            self.read = Bytes::copy_from_slice(buffer.filled());
         }
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.read.len());
         self.rest = Rest::Length(left - count as u64);
-        Poll::Ready(Ok(Piece { data: self.read.split_to(count).freeze(), is_last: left == count as u64 }))
+        Poll::Ready(Ok(Piece { data: self.read.split_to(count), is_last: left == count as u64 }))
     }
 
     /// Bodies whose end is not known before it comes.
@@ -242,15 +265,13 @@ impl Exchange {
                 return Poll::Ready(Ok(piece));
             }
         }
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
         loop {
             if matches!(&self.rest, Rest::Chunks(decoder) if decoder.is_done()) {
                 return Poll::Ready(Ok(Piece { data: Bytes::new(), is_last: true }));
             }
-            let mut room = [MaybeUninit::uninit(); READ_BYTES];
             let mut buffer = ReadBuf::uninit(&mut room);
-            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))
-                .or_err(ErrorType::ReadError, "in the middle of an answer")
-                .map_err(up)?;
+            ready!(self.poll_read(context, &mut buffer))?;
             match (buffer.filled(), &self.rest) {
                 ([], Rest::UntilClose) => return Poll::Ready(Ok(Piece { data: Bytes::new(), is_last: true })),
                 ([], _) => return Poll::Ready(closed()),
@@ -261,6 +282,12 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// Reads some of a body; nothing at the end of the connection.
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        Poll::Ready(read.or_err(ErrorType::ReadError, "in the middle of an answer").map_err(up))
     }
 
     /// What a read carries; none when that is only framing.
@@ -285,7 +312,7 @@ impl Exchange {
         };
         let is_last = decoder.is_done();
         if is_last {
-            self.read.extend_from_slice(read);
+            self.read = Bytes::copy_from_slice(read);
         }
         Ok((is_last || !data.is_empty()).then_some(Piece { data, is_last }))
     }
@@ -299,9 +326,16 @@ fn closed() -> Result<Piece> {
     Error::e_explain(ErrorType::ConnectionClosed, "in the middle of an answer").map_err(up)
 }
 
+/// A head and what lies behind it.
+struct Answer {
+    head: Head,
+    rest: Rest,
+    keeps_alive: bool,
+    behind: Bytes,
+}
+
 /// Length of the head that `bytes` begin with, and what it says, unless it is an interim one; none while it is incomplete.
-#[expect(clippy::type_complexity, reason = "the three things that a head tells its one reader")]
-fn parse(bytes: &[u8], is_wanted: fn(&HeaderName) -> bool) -> Result<Option<(usize, Option<(Head, Rest, bool)>)>> {
+fn parse(bytes: &[u8], is_wanted: fn(&HeaderName) -> bool) -> Result<Option<(usize, Option<Answer>)>> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -322,10 +356,17 @@ fn parse(bytes: &[u8], is_wanted: fn(&HeaderName) -> bool) -> Result<Option<(usi
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = status;
     parts.version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    let framing = collect(&mut parts, &bytes[..length], response.headers, is_wanted)?;
+    // All values, and what lies behind the head, share one copy.
+    let copy = Bytes::copy_from_slice(bytes);
+    let at = |value: &[u8]| {
+        let from = value.as_ptr() as usize - bytes.as_ptr() as usize;
+        copy.slice(from..from + value.len())
+    };
+    let framing = collect(&mut parts, response.headers, at, is_wanted)?;
     let (rest, keeps_alive) = framing.read(&mut parts);
     let is_all = matches!(rest, Rest::Length(0));
-    Ok(Some((length, Some((Head { parts, is_all }, rest, keeps_alive)))))
+    let behind = copy.slice(length..);
+    Ok(Some((length, Some(Answer { head: Head { parts, is_all }, rest, keeps_alive, behind }))))
 }
 
 /// What a head says about its body and its connection.
@@ -334,20 +375,20 @@ struct Framing {
     is_coded: bool,
     is_chunked: bool,
     length: Option<u64>,
+    /// The same as it came.
+    length_text: Option<HeaderValue>,
     says_close: bool,
     says_keep_alive: bool,
 }
 
 fn collect(
     parts: &mut Parts,
-    head: &[u8],
     headers: &[httparse::Header<'_>],
+    kept: impl Fn(&[u8]) -> Bytes,
     is_wanted: fn(&HeaderName) -> bool,
 ) -> Result<Framing> {
     let invalid = |words| Error::explain(ErrorType::InvalidHTTPHeader, words).into_up();
     let mut framing = Framing::default();
-    // All values share one copy.
-    let copy = Bytes::copy_from_slice(head);
     parts.headers.reserve(headers.len().min(HEADERS_USUAL));
     for header in headers {
         let Ok(name) = HeaderName::from_bytes(header.name.as_bytes()) else { continue };
@@ -357,8 +398,11 @@ fn collect(
             framing.is_chunked = tokens.next_back().is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
         } else if name == CONTENT_LENGTH {
             for token in tokens {
-                let length = decimal(token).filter(|length| framing.length.is_none_or(|before| before == *length));
+                let length = number(token).filter(|length| framing.length.is_none_or(|before| before == *length));
                 framing.length = Some(length.ok_or_else(|| invalid("the length of an answer"))?);
+            }
+            if number(header.value).is_some() {
+                framing.length_text = HeaderValue::from_maybe_shared(kept(header.value)).ok();
             }
             continue;
         } else if name == CONNECTION {
@@ -370,8 +414,7 @@ fn collect(
         } else if !is_wanted(&name) {
             continue;
         }
-        let from = header.value.as_ptr() as usize - head.as_ptr() as usize;
-        let value = HeaderValue::from_maybe_shared(copy.slice(from..from + header.value.len()));
+        let value = HeaderValue::from_maybe_shared(kept(header.value));
         parts.headers.append(name, value.map_err(|_| invalid("a header of an answer"))?);
     }
     Ok(framing)
@@ -391,7 +434,7 @@ impl Framing {
             return (Rest::Chunks(Decoder::default()), keeps_alive);
         }
         if let Some(length) = self.length.filter(|_| !self.is_coded) {
-            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            parts.headers.insert(CONTENT_LENGTH, self.length_text.unwrap_or_else(|| HeaderValue::from(length)));
             return (Rest::Length(length), keeps_alive);
         }
         // In chunks to the client, who could else not tell the end from a break.
@@ -400,7 +443,7 @@ impl Framing {
     }
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
+fn number(text: &[u8]) -> Option<u64> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
 }

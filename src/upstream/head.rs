@@ -114,7 +114,7 @@ impl Template {
         }
         let mut fixed_text = Vec::new();
         for (name, value) in &fixed {
-            put_header(name, value, &mut fixed_text);
+            put_line(name, value.as_bytes(), &mut fixed_text);
         }
         // What a request adds should not make its copy grow.
         fixed.reserve(HEADERS_OF_A_REQUEST);
@@ -138,6 +138,9 @@ impl Template {
         self.each_of_request(request, |name, value| {
             fresh.headers.append(name.clone(), value.clone());
         });
+        if let Some(length) = self.length(request) {
+            fresh.headers.append(CONTENT_LENGTH, decimal(length));
+        }
         *head = RequestHeader::from(fresh);
         Ok(())
     }
@@ -153,12 +156,20 @@ impl Template {
             text.extend_from_slice(part.as_bytes());
         }
         text.extend_from_slice(&self.fixed_text);
-        self.each_of_request(request, |name, value| put_header(name, value, &mut text));
+        self.each_of_request(request, |name, value| put_line(name, value.as_bytes(), &mut text));
+        if let Some(length) = self.length(request) {
+            put_line(&CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes(), &mut text);
+        }
         text.extend_from_slice(b"\r\n");
         Ok(text)
     }
 
-    /// What a request adds to the fixed headers. Those have the last word.
+    /// The length a request names.
+    fn length(&self, request: &Request<'_>) -> Option<usize> {
+        request.content_length.filter(|_| !self.fixed.contains_key(CONTENT_LENGTH))
+    }
+
+    /// What a request adds to the fixed headers, but for its length. Those have the last word.
     fn each_of_request(&self, request: &Request<'_>, mut add: impl FnMut(&HeaderName, &HeaderValue)) {
         let mut unless_fixed = |name: &HeaderName, value: &HeaderValue| {
             if !self.fixed.contains_key(name) {
@@ -169,9 +180,6 @@ impl Template {
         unless_fixed(&X_REQUEST_ID, request.request_id);
         if let Some(value) = request.content_type {
             unless_fixed(&CONTENT_TYPE, value);
-        }
-        if let Some(length) = request.content_length {
-            unless_fixed(&CONTENT_LENGTH, &decimal(length));
         }
         if request.messages || request.forward {
             for (name, value) in passing(request) {
@@ -203,8 +211,9 @@ impl Template {
     }
 }
 
-fn put_header(name: &HeaderName, value: &HeaderValue, text: &mut Vec<u8>) {
-    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+/// Appends a line to a head.
+pub fn put_line(name: &HeaderName, value: &[u8], text: &mut Vec<u8>) {
+    for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
         text.extend_from_slice(part);
     }
 }

@@ -43,6 +43,7 @@ pub struct Settings {
 pub struct Template {
     peer: HttpPeer,
     host: Arc<Host>,
+    is_http1: bool,
     connect_timeout: Duration,
     idle_timeout: Duration,
     /// The address used last, and its key in the pool.
@@ -63,8 +64,9 @@ impl Template {
         peer.options = options(settings.http2 && settings.tls, settings.connect_timeout, settings.idle_timeout);
         // ALPN is no part of Pingora's pool key, the group is.
         peer.group_key = u64::from(settings.http2);
+        let is_http1 = peer.options.alpn == connector::protocol();
         let Settings { connect_timeout, idle_timeout, .. } = settings;
-        Some(Template { peer, host, connect_timeout, idle_timeout, usual: ArcSwapOption::empty() })
+        Some(Template { peer, host, is_http1, connect_timeout, idle_timeout, usual: ArcSwapOption::empty() })
     }
 
     /// The host behind this template.
@@ -74,7 +76,7 @@ impl Template {
 
     /// Whether the upstream is spoken to over HTTP/1.1 alone.
     pub fn is_http1(&self) -> bool {
-        self.peer.options.alpn == connector::protocol()
+        self.is_http1
     }
 
     /// The address that the first try goes to, and its key in the pool; none while the host's name has never been

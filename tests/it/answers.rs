@@ -199,3 +199,22 @@ async fn heads_and_options_are_answered_here() {
     assert_eq!(answer.header("access-control-max-age"), Some("600"));
     assert_eq!(upstream.requests().len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_head_of_a_whole_answer_says_what_becomes_of_the_connection() {
+    let upstream = standin(Step::json(200, crate::traffic::completion("a"))).await;
+    let gateway = gateway(&upstream, "", "").await;
+    let body = chat().to_string();
+    let mut client = Client::connect(gateway.address()).await;
+    for (headers, connection) in [(&[][..], "keep-alive"), (&[("connection", "close")], "close")] {
+        let answer = client.ask(request("POST", CHAT, headers, body.as_bytes())).await;
+        assert_eq!(
+            (answer.status, answer.ending, answer.header("connection")),
+            (200, Ending::Complete, Some(connection))
+        );
+        assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()));
+        let date = httpdate::parse_http_date(answer.header("date").unwrap()).unwrap();
+        assert!(date.elapsed().unwrap_or_default() < std::time::Duration::from_secs(60));
+    }
+    assert!(client.try_head().await.unwrap().is_none(), "the connection ends");
+}

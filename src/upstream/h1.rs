@@ -29,6 +29,8 @@ const HEADERS_USUAL: usize = 8;
 /// Bytes of a read. They lie on the stack until it is known what they are: a connection that waits needs no room.
 const READ_BYTES: usize = 16 * 1024;
 
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+
 /// How the end of an answer's body is told (RFC 9112, section 6.3).
 #[derive(Debug)]
 enum Rest {
@@ -396,6 +398,7 @@ fn collect(
         if name == TRANSFER_ENCODING {
             framing.is_coded = true;
             framing.is_chunked = tokens.next_back().is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
+            continue;
         } else if name == CONTENT_LENGTH {
             for token in tokens {
                 let length = number(token).filter(|length| framing.length.is_none_or(|before| before == *length));
@@ -431,6 +434,7 @@ impl Framing {
         }
         // An encoding overrides a length (RFC 9112, section 6.3).
         if self.is_chunked {
+            parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
             return (Rest::Chunks(Decoder::default()), keeps_alive);
         }
         if let Some(length) = self.length.filter(|_| !self.is_coded) {
@@ -438,7 +442,7 @@ impl Framing {
             return (Rest::Length(length), keeps_alive);
         }
         // In chunks to the client, who could else not tell the end from a break.
-        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
         (Rest::UntilClose, false)
     }
 }

@@ -106,3 +106,21 @@ async fn a_client_that_sends_its_next_request_early_has_not_left() {
     client.send([request.as_slice(), request.as_slice()].concat()).await;
     assert_eq!(client.answer().await.status, 200);
 }
+
+/// The client must be able to tell the end of bytes from a break, however the upstream frames them.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_in_chunks_keep_their_end_and_their_connection() {
+    let speech = json!({"model": SHOWN, "input": "hi", "voice": "v"}).to_string();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n";
+    let (gateway, _serving) = teletype(format!("{head}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for _ in 0..2 {
+        let answer = client.ask(raw::post("/v1/audio/speech", speech.as_bytes())).await;
+        assert_eq!((answer.text().as_str(), answer.ending), ("abcde", Ending::Complete));
+        assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
+    }
+    let (gateway, _serving) = teletype(format!("{head}3\r\nabc\r\n2\r\nd")).await;
+    let answer = Client::connect(gateway.address()).await.ask(raw::post("/v1/audio/speech", speech.as_bytes())).await;
+    assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
+    assert_ne!(answer.ending, Ending::Complete);
+}

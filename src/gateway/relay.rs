@@ -24,6 +24,8 @@ use tokio::time::Instant;
 
 /// The size of a chunk and its two line ends.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
+/// Room of this size is kept for the next frame, for most frames are small and alike.
+const KEPT_BYTES_MAX: usize = 512;
 /// Bytes of one look at what a client sends while it is answered.
 const PROBE_BYTES: usize = 512;
 
@@ -35,6 +37,17 @@ struct Unsent {
     taken: usize,
     /// How much of the body it carries.
     body_bytes: usize,
+}
+
+impl Unsent {
+    fn empty(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.capacity() <= KEPT_BYTES_MAX {
+            bytes.clear();
+            self.bytes = bytes;
+        }
+        (self.taken, self.body_bytes) = (0, 0);
+    }
 }
 
 /// A stream and everything it still needs.
@@ -166,7 +179,8 @@ impl Relay {
             unsent.taken += count;
         }
         if !unsent.bytes.is_empty() {
-            self.bytes_out += std::mem::take(unsent).body_bytes as u64;
+            self.bytes_out += unsent.body_bytes as u64;
+            unsent.empty();
         }
         Poll::Ready(Ok(()))
     }

@@ -3,7 +3,8 @@
 //! mimalloc gives freed pages back a second later, but a thread looks for its own, and for those that are due, only
 //! while it is asked for memory: once in 10,000 of the larger allocations (its option `generic_collect`). A gateway that
 //! has become quiet asks for none and would keep what its busiest minute needed. So every thread is asked here, for a
-//! millisecond, when traffic has ended or much of it has.
+//! millisecond, when traffic has ended or much of it has, once more when the upstream connections that it left in the
+//! pool have gone, and when many streams have begun: to begin one takes more than to keep it.
 
 use crate::snapshot::Live;
 use async_trait::async_trait;
@@ -11,10 +12,10 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than mimalloc waits before it gives a page back (`purge_delay`, one second).
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(1500);
 /// The first time pages become free, the second time they are due.
 const TIMES: u32 = 2;
 /// So few requests more or less are no reason to look.
@@ -51,6 +52,10 @@ impl Returner {
         }
     }
 
+    fn pool_idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.live.snapshot().config.gateway.upstream_idle_timeout_ms)
+    }
+
     /// Bytes from and to clients since the start.
     fn bytes(&self) -> u64 {
         self.live.metrics.bytes_in.get() + self.live.metrics.bytes_out.get()
@@ -61,7 +66,8 @@ impl Returner {
 impl BackgroundService for Returner {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let (mut seen, mut looked_at) = (self.bytes(), self.bytes());
-        let (mut peak, mut times) = (0, 0);
+        let (mut peak, mut looked_in_flight, mut before, mut times) = (0, 0, 0, 0);
+        let mut pool_empty_at = None;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -69,10 +75,16 @@ impl BackgroundService for Returner {
             }
             let (bytes, in_flight) = (self.bytes(), self.live.in_flight());
             peak = peak.max(in_flight);
-            let was_busy = bytes - looked_at > FEW_BYTES || peak > in_flight + FEW;
-            let is_quiet = bytes - seen < PROBES_BYTES;
+            let was_busy =
+                bytes - looked_at > FEW_BYTES || peak > in_flight + FEW || in_flight > looked_in_flight + FEW;
+            let is_quiet = bytes - seen < PROBES_BYTES && in_flight <= before + FEW;
+            before = in_flight;
             if (was_busy && is_quiet) || in_flight + FEW < peak / 2 {
-                (looked_at, peak, times) = (bytes, in_flight, TIMES);
+                (looked_at, peak, looked_in_flight, times) = (bytes, in_flight, in_flight, TIMES);
+                pool_empty_at = Some(Instant::now() + self.pool_idle_timeout() + LOOK_EVERY);
+            }
+            if pool_empty_at.is_some_and(|at| at <= Instant::now()) {
+                (pool_empty_at, times) = (None, TIMES);
             }
             if times > 0 {
                 self.stir().await;

@@ -70,7 +70,7 @@ pub struct Ctx {
     pub answer: super::observe::Answer,
     /// Tokens and price; observe.
     pub meter: Meter,
-    /// Nothing is left here: the request runs on without the proxy; relay.
+    /// Nothing is left here: the request goes on without the proxy; rest, relay.
     pub has_left: bool,
     /// The error to answer, once one is certain; whoever found it.
     pub failure: Option<ApiError>,

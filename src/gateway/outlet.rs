@@ -64,7 +64,7 @@ impl Shared {
     }
 }
 
-/// A handle to the connection. While a relay writes through one, the session behind the other only waits for the client.
+/// A handle to the connection: one is behind the session, through the other the gateway writes past it.
 #[derive(Clone, Debug)]
 pub struct Outlet(Arc<Mutex<Shared>>);
 
@@ -84,11 +84,17 @@ impl Outlet {
         Cork(self)
     }
 
-    /// Sends bytes at once, behind what is held; ready with the number of those taken.
-    pub fn poll_send(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    /// Sends bytes at once, behind what is held; `taken` counts those that have been sent, from call to call.
+    pub fn poll_send(&self, context: &mut Context<'_>, bytes: &[u8], taken: &mut usize) -> Poll<io::Result<()>> {
         let mut shared = self.lock();
         ready!(shared.poll_empty(context))?;
-        Pin::new(&mut shared.stream).poll_write(context, bytes)
+        while *taken < bytes.len() {
+            match ready!(Pin::new(&mut shared.stream).poll_write(context, &bytes[*taken..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *taken += count,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads from the connection.
@@ -340,12 +346,10 @@ mod tests {
             for size in [1, 700, 16_000, 16_384, 16_385, 100_000].into_iter().cycle() {
                 let (piece, behind) = rest.split_at(size.min(rest.len()));
                 session.write_all(piece).await.unwrap();
-                let mut sent = &behind[..behind.len().min(300)];
-                rest = &behind[sent.len()..];
-                while !sent.is_empty() {
-                    let count = poll_fn(|context| outlet.poll_send(context, sent)).await.unwrap();
-                    sent = &sent[count..];
-                }
+                let (sent, behind) = behind.split_at(behind.len().min(300));
+                let mut taken = 0;
+                poll_fn(|context| outlet.poll_send(context, sent, &mut taken)).await.unwrap();
+                rest = behind;
                 if rest.is_empty() {
                     break;
                 }

@@ -171,14 +171,8 @@ impl Relay {
 
     fn poll_send(&mut self, context: &mut Context<'_>, outlet: &Outlet) -> Poll<io::Result<()>> {
         let unsent = &mut self.unsent;
-        while unsent.taken < unsent.bytes.len() {
-            let count = ready!(outlet.poll_send(context, &unsent.bytes[unsent.taken..]))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            unsent.taken += count;
-        }
         if !unsent.bytes.is_empty() {
+            ready!(outlet.poll_send(context, &unsent.bytes, &mut unsent.taken))?;
             self.bytes_out += unsent.body_bytes as u64;
             unsent.empty();
         }

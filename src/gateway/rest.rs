@@ -82,13 +82,8 @@ impl Ready {
 /// Sends pieces one behind the other.
 async fn write(outlet: &Outlet, pieces: &[&[u8]]) -> io::Result<()> {
     for piece in pieces {
-        let mut piece = *piece;
-        while !piece.is_empty() {
-            match poll_fn(|context| outlet.poll_send(context, piece)).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => piece = &piece[count..],
-            }
-        }
+        let mut taken = 0;
+        poll_fn(|context| outlet.poll_send(context, piece, &mut taken)).await?;
     }
     Ok(())
 }

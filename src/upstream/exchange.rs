@@ -4,6 +4,7 @@
 //! own; when its answer is wanted, [`Answered::into_peer`] makes a peer whose connection is that one: what the proxy
 //! writes to it is swallowed, since it has been sent already, and what it reads is the answer from its first byte on.
 
+use super::h1::{HEAD_BYTES_MAX, HEADERS_MAX};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::connectors::l4::Connect;
@@ -24,10 +25,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// The longest head of an answer.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// The most header lines of an answer.
-const HEADERS_MAX: usize = 256;
 /// A handed-over connection is not used again; this closes it should the upstream not do so.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 

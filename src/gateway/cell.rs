@@ -3,7 +3,6 @@
 use super::answer::Head;
 use super::clock::Clock;
 use super::hedge::Hedge;
-use super::rest::Rest;
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use std::future::poll_fn;
@@ -37,8 +36,6 @@ pub(super) struct Shared {
     pub(super) hedge: Hedge,
     /// Written by the wrapper when it begins: a stream can be written past the real session.
     pub(super) has_outlet: bool,
-    /// Written by the hall: what of the answer is left to be done without the proxy.
-    pub(super) rest: Option<Rest>,
     /// Written by the hall: the connection closes after this answer.
     pub(super) close: bool,
     /// Written by the hall: the bytes now on their way are the last, whatever the upstream still has to say.
@@ -135,16 +132,6 @@ impl Cell {
     /// Whether a stream can be written past the real session: to a client of HTTP/1.1 that has a connection to itself.
     pub fn has_outlet(&self) -> bool {
         self.lock().has_outlet
-    }
-
-    /// Leaves something to be done when the proxy has ended.
-    pub fn leave(&self, rest: Rest) {
-        self.lock().rest = Some(rest);
-    }
-
-    /// What was left to be done.
-    pub fn take_rest(&self) -> Option<Rest> {
-        self.lock().rest.take()
     }
 
     /// The head of an answer that was judged and let go.

@@ -1,7 +1,6 @@
 //! The record of one request: what each phase leaves for the next. One writer per field, named beside it.
 
 use super::cell::Cell;
-use super::front::CELL;
 use super::outgoing::Source;
 use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
@@ -70,8 +69,6 @@ pub struct Ctx {
     pub answer: super::observe::Answer,
     /// Tokens and price; observe.
     pub meter: Meter,
-    /// Nothing is left here: the request goes on without the proxy; rest, relay.
-    pub has_left: bool,
     /// The error to answer, once one is certain; whoever found it.
     pub failure: Option<ApiError>,
     /// When the head and the first body byte of the answer were let go; observe, answer.
@@ -195,23 +192,13 @@ impl Attempt {
 }
 
 impl Ctx {
-    /// Begins the record; the cell comes from the task that serves the connection.
-    pub fn new(live: &Arc<Live>) -> Self {
-        let cell = CELL.try_with(Arc::clone).unwrap_or_default();
-        Self::begin(cell, Arc::clone(live), live.snapshot(), new_id())
-    }
-
-    /// What the proxy keeps in place of a record that goes on without it.
-    pub fn left_behind(&self) -> Self {
-        let (cell, live, snapshot) = (Arc::clone(&self.cell), Arc::clone(&self.live), Arc::clone(&self.snapshot));
-        Ctx { has_left: true, ..Self::begin(cell, live, snapshot, HeaderValue::from_static("")) }
-    }
-
-    fn begin(cell: Arc<Cell>, live: Arc<Live>, snapshot: Arc<Snapshot>, request_id: HeaderValue) -> Self {
+    /// Begins the record of a request whose wrapper shares `cell`.
+    pub fn new(live: &Arc<Live>, cell: Arc<Cell>) -> Self {
+        let request_id = new_id();
         Ctx {
             cell,
-            live,
-            snapshot,
+            live: Arc::clone(live),
+            snapshot: live.snapshot(),
             started: Instant::now(),
             call_id: request_id.clone(),
             request_id,
@@ -233,7 +220,6 @@ impl Ctx {
             unwanted: Vec::new(),
             answer: super::observe::Answer::Raw,
             meter: Meter::default(),
-            has_left: false,
             failure: None,
             head_at: None,
             first_byte_at: None,

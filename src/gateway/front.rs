@@ -8,11 +8,13 @@ use super::Gateway;
 use super::answer::head_of;
 use super::cell::Cell;
 use super::clock::within;
+use super::ctx::Ctx;
 use super::finish::Visit;
 use super::outlet::Outlet;
 use super::relay::Relay;
 use super::replay::Replay;
-use super::rest::{Ready, Rest};
+use super::rest::Ready;
+use super::walk::{self, Rest};
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
@@ -20,10 +22,11 @@ use crate::snapshot::{Arriving, Live};
 use crate::upstream::connector::PoolingConnector;
 use crate::upstream::head::decimal;
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, header};
+use memchr::memmem;
 use pingora_core::apps::ServerApp;
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
@@ -31,10 +34,13 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
 use pingora_error::ErrorType;
 use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
+use tokio::io::ReadBuf;
 use tokio::runtime::Handle;
 
 /// After an answer that came before the end of the body, the rest is thrown away for at most so long, so that the
@@ -44,19 +50,17 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// A connection that was accepted just before the drain may still send its first head for so long.
 const FIRST_HEAD_MAX: Duration = Duration::from_millis(500);
 
+/// Bytes of a read of a head and what is behind it.
+const READ_BYTES: usize = 16 * 1024;
+
 /// What Pingora itself sets for a new connection; how long one really idles is the door's decision.
 const KEEPALIVE_S: u64 = 60;
 
 /// What a client that speaks HTTP/2 begins with (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-tokio::task_local! {
-    /// The cell of the request being served by this task; [`super::ctx::Ctx`] takes it from here.
-    pub(super) static CELL: Arc<Cell>;
-}
-
 /// The proxy behind the door.
-type Proxy = HttpProxy<Gateway, PoolingConnector>;
+pub type Proxy = HttpProxy<Gateway, PoolingConnector>;
 
 /// The application behind the listening socket: the proxy, and before it the door.
 ///
@@ -87,6 +91,7 @@ type Handed = Pin<Box<dyn Future<Output = Option<Stream>> + Send>>;
 
 /// Serves one connection.
 struct Front {
+    gateway: Gateway,
     proxy: Arc<Proxy>,
     live: Arc<Live>,
     options: HttpServerOptions,
@@ -97,7 +102,7 @@ impl Front {
     fn new(proxy: Arc<Proxy>, live: Arc<Live>) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = live.snapshot().config.gateway.h2c;
-        Front { proxy, live, options }
+        Front { gateway: Gateway::new(Arc::clone(&live)), proxy, live, options }
     }
 
     /// Serves a connection from its first byte to its last.
@@ -115,14 +120,12 @@ impl Front {
             }
         }
         let outlet = Outlet::new(stream);
-        let mut session = Box::new(ServerSession::new_http1(Box::new(outlet.clone())));
-        session.set_keepalive((!*shutdown.borrow()).then_some(KEEPALIVE_S));
-        let mut arriving = Some(arriving);
-        while let Some(again) = self.exchange(session, Some(&outlet), &shutdown, arriving.take()).await {
-            let (stream, settings) = again.consume();
-            session = Box::new(ServerSession::new_http1(stream));
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
+        let (mut arriving, mut early) = (Some(arriving), BytesMut::new());
+        // Boxed, so that a connection does not keep room for it while its request is served.
+        while let Some(session) = Box::pin(self.next(&outlet, early, arriving.is_some())).await {
+            match self.exchange(session, Some(&outlet), &shutdown, arriving.take()).await {
+                Some(behind) => early = behind,
+                None => return,
             }
         }
     }
@@ -136,24 +139,16 @@ impl Front {
         peeked.ok().map(|told| told && begin == *HTTP2_PREFACE)
     }
 
-    /// Serves one request; gives the connection back when it can serve another. `arriving` comes with the first, and
-    /// `outlet` with a connection that serves one request at a time.
+    /// Serves one request. When the connection can serve another, what the client has sent of it already. `arriving` comes
+    /// with the first, and `outlet` with a connection that serves one request at a time.
     async fn exchange(
         &self,
         mut session: Box<ServerSession>,
         outlet: Option<&Outlet>,
         shutdown: &ShutdownWatch,
         arriving: Option<Arriving>,
-    ) -> Option<ReusedHttpStream> {
+    ) -> Option<BytesMut> {
         self.live.workers.get_or_init(Handle::current);
-        if !session.is_http2() {
-            // What a client sends ahead is its next request and no reason to cut the answer to this one.
-            session.set_pipelining_enabled(true);
-            // The hall decides what an unread body means for the connection (`answer::send`).
-            session.set_close_on_response_before_downstream_finish(false);
-            // Boxed, so that a connection does not keep room for it while its request is served.
-            Box::pin(self.read_head(&mut session, arriving.is_some())).await?;
-        }
         if *shutdown.borrow() || self.live.is_closing() {
             session.set_keepalive(None);
         }
@@ -161,43 +156,67 @@ impl Front {
         drop(arriving);
         let cell = Arc::new(Cell::default());
         let wrapper = Replay::new(session, Arc::clone(&cell), outlet.cloned());
-        let wrapped = ServerSession::new_custom(Box::new(wrapper));
-        CELL.scope(Arc::clone(&cell), self.proxy.process_new_http(wrapped, shutdown)).await;
+        let ctx = Box::new(Ctx::new(&self.live, Arc::clone(&cell)));
+        // Boxed, so that a connection does not keep room for it while it waits or a stream runs.
+        let rest = Box::pin(walk::run(&self.gateway, &self.proxy, wrapper, ctx, shutdown)).await;
         let (session, completed) = cell.take_session()?;
         // Boxed, so that a connection keeps room for neither.
-        match (cell.take_rest(), outlet) {
+        match (rest, outlet) {
             (Some(Rest::Stream(relay)), Some(outlet)) => Box::pin(run_on(relay, session, outlet)).await,
             (Some(Rest::Answer(ready)), Some(outlet)) => Box::pin(answer(ready, session, outlet, cell.closes())).await,
             _ => Box::pin(conclude(session, completed)).await,
         }
     }
 
-    /// Reads the head; none when the connection is over or was answered with an error.
-    async fn read_head(&self, session: &mut ServerSession, first: bool) -> Option<()> {
+    /// The next request, of which `begun` has come already; none when the connection is over or was answered with an error.
+    ///
+    /// What is read goes to the session as if it had been sent ahead: its own first read has room for 4 KB, whatever comes.
+    async fn next(&self, outlet: &Outlet, mut begun: BytesMut, first: bool) -> Option<Box<ServerSession>> {
         let snapshot = self.live.snapshot();
         let settings = &snapshot.config.gateway;
-        let limit = match session.get_keepalive() {
-            // Between two requests the connection may idle; the head then shares the idle time, since the session
-            // does not show its first byte.
-            Some(_) => settings.keepalive_timeout_ms.max(settings.header_timeout_ms),
-            None => settings.header_timeout_ms,
-        };
-        let read = {
-            let head = pin!(session.read_request());
-            tokio::select! {
+        let patience = Duration::from_millis(settings.header_timeout_ms);
+        if begun.is_empty() {
+            let idle = Duration::from_millis(settings.keepalive_timeout_ms);
+            let begin = pin!(read(outlet, begun));
+            begun = tokio::select! {
                 biased;
-                read = within(Duration::from_millis(limit), head) => read,
+                read = within(if first { patience } else { idle }, begin) => read??,
                 () = self.drained(first) => return None,
+            };
+        }
+        let head = pin!(self.read_head(outlet, begun, settings.header_bytes_max));
+        tokio::select! {
+            biased;
+            read = within(patience, head) => read?,
+            () = self.drained(first) => None,
+        }
+    }
+
+    async fn read_head(&self, outlet: &Outlet, mut begun: BytesMut, bytes_max: u64) -> Option<Box<ServerSession>> {
+        let mut session = Box::new(ServerSession::new_http1(Box::new(outlet.clone())));
+        session.set_keepalive(Some(KEEPALIVE_S));
+        // What a client sends ahead is its next request and no reason to cut the answer to this one.
+        session.set_pipelining_enabled(true);
+        // The hall decides what an unread body means for the connection (`answer::send`).
+        session.set_close_on_response_before_downstream_finish(false);
+        while !has_head(&mut begun) {
+            if begun.len() as u64 > bytes_max {
+                Box::pin(refuse(&mut session, &head_too_large(bytes_max))).await;
+                Box::pin(drain(outlet)).await;
+                return None;
             }
-        };
-        match read {
-            Some(Ok(true)) => self.check_head(session, settings.header_bytes_max).await,
-            Some(Ok(false)) | None => None,
-            Some(Err(cause)) => {
+            begun = read(outlet, begun).await?;
+        }
+        session.set_pipelined_prefix(begun);
+        // Made anew for each poll, on the stack: it waits at most for its turn, before it has taken anything.
+        match poll_fn(|context| pin!(session.read_request()).poll(context)).await {
+            Ok(true) => self.check_head(&mut session, bytes_max).await.map(|()| session),
+            Ok(false) => None,
+            Err(cause) => {
                 if *cause.etype() == ErrorType::InvalidHTTPHeader {
                     log::debug!("a request head cannot be read: {}", cause.etype().as_str());
                     let error = ApiError::new(&error::BAD_REQUEST, "the request head is not valid HTTP");
-                    Box::pin(refuse(session, &error)).await;
+                    Box::pin(refuse(&mut session, &error)).await;
                 }
                 None
             }
@@ -220,7 +239,7 @@ impl Front {
         let both_framings =
             head.headers.contains_key(header::TRANSFER_ENCODING) && names_a_length(&session.to_h1_raw());
         let error = if bytes as u64 + head.raw_path().len() as u64 > bytes_max {
-            ApiError::new(&error::HEAD_TOO_LARGE, format!("the request head is larger than {bytes_max} bytes"))
+            head_too_large(bytes_max)
         } else if head.method == Method::CONNECT {
             // Pingora answers it without a body and without a hook.
             ApiError::new(&error::METHOD_NOT_ALLOWED, "CONNECT is not taken: this is no forward proxy")
@@ -236,26 +255,56 @@ impl Front {
     }
 }
 
-/// Ends the exchange on the real session; gives the connection back when it can serve another request.
-async fn conclude(mut session: Box<ServerSession>, completed: bool) -> Option<ReusedHttpStream> {
+fn head_too_large(bytes_max: u64) -> ApiError {
+    ApiError::new(&error::HEAD_TOO_LARGE, format!("the request head is larger than {bytes_max} bytes"))
+}
+
+/// Whether a head has come with its end. Takes away empty lines before it (RFC 9112, section 2.2); Pingora takes lines
+/// without a return, too.
+fn has_head(begun: &mut BytesMut) -> bool {
+    while let Some(empty) = [&b"\r\n"[..], b"\n"].into_iter().find(|line| begun.starts_with(line)) {
+        begun.advance(empty.len());
+    }
+    [&b"\r\n\r\n"[..], b"\n\n", b"\n\r\n"].iter().any(|end| memmem::find(begun, end).is_some())
+}
+
+/// Reads on; none when the connection is over.
+async fn read(outlet: &Outlet, mut begun: BytesMut) -> Option<BytesMut> {
+    poll_fn(|context| {
+        // On the stack until it is known how much comes: a connection that waits needs no room.
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        match ready!(outlet.poll_read(context, &mut buffer)) {
+            Ok(()) if !buffer.filled().is_empty() => {
+                begun.extend_from_slice(buffer.filled());
+                Poll::Ready(Some(std::mem::take(&mut begun)))
+            }
+            Ok(()) | Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+/// Throws away what a client sends, for a moment, so that it can read its answer.
+async fn drain(outlet: &Outlet) {
+    let all = pin!(async { while read(outlet, BytesMut::new()).await.is_some() {} });
+    within(LINGER_MAX, all).await;
+}
+
+/// Ends the exchange on the real session. When the connection can serve another, what the client has sent of it already.
+async fn conclude(mut session: Box<ServerSession>, completed: bool) -> Option<BytesMut> {
     if !completed {
         return None;
     }
     if !session.is_body_done() && !linger(&mut session).await {
         return None;
     }
-    let settings = HttpPersistentSettings::for_session(&session);
-    let stream = session.finish().await.ok().flatten()?;
-    Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    let (_, early) = session.finish().await.ok().flatten()?.into_parts();
+    Some(early.unwrap_or_default())
 }
 
 /// Sends an answer past the session, and ends the exchange. `closes` says that it is the connection's last.
-async fn answer(
-    ready: Ready,
-    mut session: Box<ServerSession>,
-    outlet: &Outlet,
-    closes: bool,
-) -> Option<ReusedHttpStream> {
+async fn answer(ready: Ready, mut session: Box<ServerSession>, outlet: &Outlet, closes: bool) -> Option<BytesMut> {
     if closes {
         session.set_keepalive(None);
     }
@@ -264,29 +313,29 @@ async fn answer(
     conclude(session, completed).await
 }
 
-/// Lets a stream run to its end without the session; gives the connection back when it can serve another request.
-async fn run_on(relay: Box<Relay>, session: Box<ServerSession>, outlet: &Outlet) -> Option<ReusedHttpStream> {
+/// Lets a stream run to its end without the session. When the connection can serve another request, what the client has
+/// sent of it already.
+async fn run_on(relay: Box<Relay>, session: Box<ServerSession>, outlet: &Outlet) -> Option<BytesMut> {
     let visit = Visit::of(&session).into_owned();
-    let mut settings = HttpPersistentSettings::for_session(&session);
     // Boxed, so that nothing of the session is kept while the stream runs.
-    let (stream, early) = Box::pin(connection_of(session)).await.unzip();
-    let ended = relay.run(outlet, &visit, early.flatten().unwrap_or_default()).await;
-    let Some(stream) = stream.filter(|_| ended.is_complete) else {
-        outlet.clone().shutdown().await;
-        return None;
-    };
-    if !ended.early.is_empty() {
-        settings.set_pipelined_prefix(ended.early);
+    let early = Box::pin(early_of(session)).await;
+    let lives_on = early.is_some();
+    let ended = relay.run(outlet, &visit, early.unwrap_or_default()).await;
+    if lives_on && ended.is_complete {
+        return Some(ended.early);
     }
-    Some(ReusedHttpStream::new(stream, Some(settings)))
+    outlet.clone().shutdown().await;
+    None
 }
 
-/// The connection of a session that is over, with what the client has sent of its next request; none when it will serve
-/// no other.
-async fn connection_of(session: Box<ServerSession>) -> Option<(Stream, Option<BytesMut>)> {
+/// What the client has sent of its next request when a session ends; none when there will be no other.
+async fn early_of(session: Box<ServerSession>) -> Option<BytesMut> {
     match *session {
         // To reuse it is to take its connection out; one that will not be kept would be closed at once.
-        ServerSession::H1(session) if session.will_keepalive() => Some(session.reuse().await.ok()??.into_parts()),
+        ServerSession::H1(session) if session.will_keepalive() => {
+            let (_, early) = session.reuse().await.ok()??.into_parts();
+            Some(early.unwrap_or_default())
+        }
         _ => None,
     }
 }
@@ -299,7 +348,8 @@ impl HttpServerApp for Front {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.exchange(Box::new(session), None, shutdown, Some(self.live.arrive())).await
+        self.exchange(Box::new(session), None, shutdown, Some(self.live.arrive())).await;
+        None
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -29,13 +29,13 @@ mod relay;
 mod replay;
 mod rest;
 pub mod stream;
+mod walk;
 
 use crate::snapshot::Live;
 use crate::upstream::connector;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ctx::Ctx;
-use direct::Outcome;
 use finish::Visit;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
@@ -43,8 +43,6 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use relay::Relay;
-use rest::{Ready, Rest};
 use std::os::fd::RawFd;
 use std::pin::pin;
 use std::sync::Arc;
@@ -62,46 +60,26 @@ impl Gateway {
     }
 }
 
-/// Lets an answer go on without the proxy, with its record; the proxy keeps one that says so.
-fn let_go(ctx: &mut Box<Ctx>, rest: impl FnOnce(Box<Ctx>) -> Rest) {
-    let left = Box::new(ctx.left_behind());
-    let record = std::mem::replace(ctx, left);
-    let cell = Arc::clone(&record.cell);
-    cell.leave(rest(record));
-}
-
 #[async_trait]
 impl ProxyHttp for Gateway {
     /// Boxed: Pingora's future holds it twice and is copied.
     type CTX = Box<Ctx>;
 
+    /// The record with which the request came to its second attempt.
     fn new_ctx(&self) -> Box<Ctx> {
-        Box::new(Ctx::new(&self.live))
+        walk::begun().unwrap_or_else(|| Box::new(Ctx::new(&self.live, Arc::default())))
     }
 
     /// No modules: a compressor would hold events back until the end of a stream.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
+        if ctx.plan.is_some() {
+            // Done before the first attempt.
+            return Ok(false);
+        }
         let run = pin!(async { Ok(accept::run(self, session, ctx).await? || body::run(self, session, ctx).await?) });
         guard::caught(&self.live, run).await
-    }
-
-    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
-        let outcome = guard::caught(&self.live, pin!(direct::run(self, session, ctx))).await?;
-        match outcome {
-            Outcome::Answered => Ok(false),
-            Outcome::Open => Ok(true),
-            Outcome::Ready(head, body) => {
-                let_go(ctx, |record| Rest::Answer(Ready::new(record, head, body)));
-                Ok(false)
-            }
-            Outcome::Running(exchange) => {
-                let bytes_out = session.body_bytes_sent() as u64;
-                let_go(ctx, |record| Rest::Stream(Box::new(Relay::new(record, exchange, bytes_out))));
-                Ok(false)
-            }
-        }
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
@@ -210,8 +188,6 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Ctx>) {
-        if !ctx.has_left {
-            finish::run(ctx, &Visit::of(session), session.body_bytes_sent() as u64, error);
-        }
+        finish::run(ctx, &Visit::of(session), session.body_bytes_sent() as u64, error);
     }
 }

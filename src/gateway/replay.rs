@@ -23,7 +23,7 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The error of an answer that was to be judged whole and has no body at all.
@@ -67,11 +67,6 @@ impl Replay {
 
     fn inner_mut(&mut self) -> &mut ServerSession {
         self.inner.as_mut().expect("the session is given back only on drop")
-    }
-
-    /// Whether the answer goes on without the proxy.
-    fn has_left(&self) -> bool {
-        self.cell.lock().rest.is_some()
     }
 
     /// A custom session ignores the keep-alive settings of the hall; they reach the real one here.
@@ -345,11 +340,8 @@ impl Session for Replay {
         self.inner().request_summary()
     }
 
-    /// Pingora puts an answer of its own where it knows of none.
     fn response_written(&self) -> Option<&ResponseHeader> {
-        static WRITTEN_ELSEWHERE: LazyLock<ResponseHeader> =
-            LazyLock::new(|| ResponseHeader::from(http::Response::new(()).into_parts().0));
-        self.inner().response_written().or_else(|| self.has_left().then(|| &*WRITTEN_ELSEWHERE))
+        self.inner().response_written()
     }
 
     async fn shutdown(&mut self, _code: u32, _context: &str) {
@@ -361,9 +353,6 @@ impl Session for Replay {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        if self.has_left() {
-            return Ok(());
-        }
         self.make_way().await?;
         self.inner_mut().finish_body().await?;
         self.completed = true;

@@ -8,7 +8,6 @@ use super::ctx::Ctx;
 use super::finish::{self, Visit};
 use super::outlet::Outlet;
 use super::recover;
-use super::relay::Relay;
 use crate::upstream::head::put_line;
 use bytes::Bytes;
 use http::header::{CONNECTION, DATE};
@@ -20,14 +19,6 @@ use std::io;
 pub const JOINED_BYTES_MAX: usize = 16 * 1024;
 /// Room for a usual head.
 const HEAD_BYTES: usize = 1024;
-
-/// What is left to do when the proxy has ended.
-pub enum Rest {
-    /// To send an answer.
-    Answer(Ready),
-    /// To move a stream to its end.
-    Stream(Box<Relay>),
-}
 
 /// An answer that is there whole, and everything its request still needs.
 pub struct Ready {

@@ -10,6 +10,7 @@ use crate::snapshot::Live;
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
+use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +25,12 @@ const FEW: i64 = 16;
 const PROBES_BYTES: u64 = 16 * 1024;
 /// So few since the last time have left nothing worth a look.
 const FEW_BYTES: u64 = 1024 * 1024;
-/// Tasks for each worker: as they keep a thread busy and there are more of them than threads, every thread gets one.
+/// Tasks for each worker: as they keep a thread busy and there are more of them than threads, mostly every thread gets one.
 const TASKS_PER_WORKER: usize = 4;
+/// So often they are made again, until every thread has had one.
+const TRIES_MAX: usize = 20;
+/// And so long after the last.
+const TRY_EVERY: Duration = Duration::from_millis(50);
 /// More than mimalloc's `generic_collect`.
 const ALLOCATIONS: usize = 10_500;
 /// Beyond the sizes that mimalloc serves without a look at anything else.
@@ -43,12 +48,21 @@ impl Returner {
         Returner { live, threads }
     }
 
-    async fn stir(&self) {
+    /// Has every thread look once.
+    async fn stir(&self, round: u64) {
         let Some(workers) = self.live.workers.get() else { return };
-        let all: Vec<_> = (0..self.threads * TASKS_PER_WORKER).map(|_| workers.spawn(async { stir() })).collect();
-        for task in all {
-            // Only a runtime that ends refuses, and then its memory goes anyway.
-            let _ = task.await;
+        let mut looked = 0;
+        for _ in 0..TRIES_MAX {
+            let tasks = (0..self.threads * TASKS_PER_WORKER).map(|_| workers.spawn(async move { stir(round) }));
+            for task in tasks.collect::<Vec<_>>() {
+                // Only a runtime that ends refuses, and then its memory goes anyway.
+                looked += usize::from(task.await.unwrap_or_default());
+            }
+            if looked >= self.threads {
+                return;
+            }
+            // A thread that is busy, or has been kept from running, takes none.
+            tokio::time::sleep(TRY_EVERY).await;
         }
     }
 
@@ -67,7 +81,7 @@ impl BackgroundService for Returner {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let (mut seen, mut looked_at) = (self.bytes(), self.bytes());
         let (mut peak, mut looked_in_flight, mut before, mut times) = (0, 0, 0, 0);
-        let mut pool_empty_at = None;
+        let (mut pool_empty_at, mut round) = (None, 0);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -87,7 +101,8 @@ impl BackgroundService for Returner {
                 (pool_empty_at, times) = (None, TIMES);
             }
             if times > 0 {
-                self.stir().await;
+                round += 1;
+                self.stir(round).await;
                 times -= 1;
             }
             seen = bytes;
@@ -95,9 +110,18 @@ impl BackgroundService for Returner {
     }
 }
 
-/// Makes the allocator look, for the calling thread.
-fn stir() {
+thread_local! {
+    /// The last round in which this thread has looked.
+    static LOOKED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Makes the allocator look, for the calling thread, once in a round; whether this was the time.
+fn stir(round: u64) -> bool {
+    if LOOKED.replace(round) == round {
+        return false;
+    }
     for _ in 0..ALLOCATIONS {
         drop(black_box(Vec::<u8>::with_capacity(black_box(BLOCK_BYTES))));
     }
+    true
 }

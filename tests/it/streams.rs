@@ -317,25 +317,25 @@ async fn a_stream_that_has_begun_does_not_keep_its_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_of_ended_streams_goes_back() {
-    const STREAMS: usize = 400;
-    let upstream = standin(sse(&[&delta("a"), &finish()]).gap_ms(2000)).await;
+    const STREAMS: u32 = 400;
+    const PROMPT_BYTES: usize = 40_000;
+    let upstream = standin(sse(&[&delta("a"), &finish()]).delay_ms(3000)).await;
     let gateway = gateway(&upstream, "", "").await;
     assert_eq!(post(&gateway, CHAT, &chat_stream()).await.status, 200);
     let idle = gateway.rss_bytes();
+    let large = with(chat_stream(), json!({"messages": [{"role": "user", "content": "x".repeat(PROMPT_BYTES)}]}));
     let mut clients = Vec::new();
     for _ in 0..STREAMS {
-        clients.push(posted(&gateway, CHAT, &chat_stream()).await);
+        clients.push(posted(&gateway, CHAT, &large).await);
     }
-    let mut heads = Vec::new();
-    for client in &mut clients {
-        heads.push(client.head().await);
-    }
+    // A stream that has begun needs little; one that has not keeps its request.
+    assert!(metric_becomes(&gateway, "nanogate_requests_in_flight", STREAMS.into()).await);
     let full = gateway.rss_bytes();
-    for (client, head) in clients.iter_mut().zip(heads) {
-        assert_eq!(client.rest(head).await.ending, Ending::Complete);
+    for client in &mut clients {
+        assert_eq!(client.answer().await.ending, Ending::Complete);
     }
     drop(clients);
-    assert!(full - idle > (STREAMS as u64) * 30_000, "the streams took {} bytes", full - idle);
-    let goes_back = eventually(DEADLINE, || gateway.rss_bytes() < idle + (full - idle) / 3).await;
+    assert!(full - idle > u64::from(STREAMS) * PROMPT_BYTES as u64, "the streams took {} bytes", full - idle);
+    let goes_back = eventually(DEADLINE, || gateway.rss_bytes() < idle + (full - idle) / 4).await;
     assert!(goes_back, "{idle} bytes idle, {full} with {STREAMS} streams, {} after them", gateway.rss_bytes());
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main -> cli -> server -> {gateway, admin} -> snapshot
-//!      -> {api, auth, routing, upstream, usage} -> {config, telemetry} -> wire
+//!      -> {api, auth, downstream, routing, upstream, usage} -> {config, telemetry} -> wire
 //! ```
 //!
 //! `standin` is the bundled OpenAI-compatible upstream of `nanogate demo` and of the tests; it names no other room.
@@ -16,6 +16,7 @@ pub mod api;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod downstream;
 pub mod gateway;
 pub mod routing;
 pub mod server;

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("snapshot", 4),
     ("api", 5),
     ("auth", 5),
+    ("downstream", 5),
     ("routing", 5),
     ("upstream", 5),
     ("usage", 5),

@@ -3,8 +3,8 @@
 use super::answer::Head;
 use super::clock::Clock;
 use super::hedge::Hedge;
+use super::replay::Inner;
 use bytes::Bytes;
-use pingora_core::protocols::http::ServerSession;
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
@@ -34,14 +34,14 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     /// Written by the hall, which arms and takes it, and by the wrapper, which starts and watches it.
     pub(super) hedge: Hedge,
-    /// Written by the wrapper when it begins: a stream can be written past the real session.
-    pub(super) has_outlet: bool,
+    /// Written by the wrapper when it begins: the client has a connection of HTTP/1.1 to itself.
+    pub(super) is_alone: bool,
     /// Written by the hall: the connection closes after this answer.
     pub(super) close: bool,
     /// Written by the hall: the bytes now on their way are the last, whatever the upstream still has to say.
     pub(super) last: bool,
-    /// Written by the wrapper when it ends: the real session, and whether its answer was completed.
-    pub(super) returned: Option<(Box<ServerSession>, bool)>,
+    /// Written by the wrapper when it ends: who spoke to the client, and whether its answer was completed.
+    pub(super) returned: Option<(Inner, bool)>,
 }
 
 /// The hall's side of the wrapper.
@@ -129,9 +129,9 @@ impl Cell {
         poll_fn(|context| self.lock().hedge.poll_won(context)).await;
     }
 
-    /// Whether a stream can be written past the real session: to a client of HTTP/1.1 that has a connection to itself.
-    pub fn has_outlet(&self) -> bool {
-        self.lock().has_outlet
+    /// Whether an answer can be written without a session: to a client of HTTP/1.1 that has a connection to itself.
+    pub fn is_alone(&self) -> bool {
+        self.lock().is_alone
     }
 
     /// The head of an answer that was judged and let go.
@@ -154,8 +154,8 @@ impl Cell {
         change(&mut self.lock().clock);
     }
 
-    /// The real session after the wrapper has gone, and whether its answer was completed.
-    pub fn take_session(&self) -> Option<(Box<ServerSession>, bool)> {
+    /// Who spoke to the client, after the wrapper has gone, and whether the answer was completed.
+    pub fn take_inner(&self) -> Option<(Inner, bool)> {
         self.lock().returned.take()
     }
 }

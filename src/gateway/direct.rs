@@ -155,7 +155,7 @@ async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) ->
             let was_whole = is_whole(ctx);
             observe::body(&mut data, true, ctx)?;
             if was_whole
-                && ctx.cell.has_outlet()
+                && ctx.cell.is_alone()
                 && let Some(head) = ctx.cell.take_released()
             {
                 return Ok(Outcome::Ready(head, data.unwrap_or_default()));
@@ -169,7 +169,7 @@ async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) ->
             continue;
         }
         write(session, tasks(head.take(), Some(data), false)).await?;
-        if observe::is_running(ctx) && !is_compressed && ctx.cell.has_outlet() {
+        if observe::is_running(ctx) && !is_compressed && ctx.cell.is_alone() {
             return Ok(Outcome::Running(Box::new(exchange)));
         }
     }

@@ -10,8 +10,9 @@ use crate::config::AccessLog;
 use crate::telemetry::access::{Line, TARGET};
 use crate::telemetry::series::Route;
 use http::Method;
-use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::l4::socket::SocketAddr as ClientAddr;
 use pingora_error::Error;
+use pingora_http::RequestHeader;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,10 +25,9 @@ pub struct Visit<'s> {
 }
 
 impl<'s> Visit<'s> {
-    /// The visit of a session whose head has been read.
-    pub fn of(session: &'s ServerSession) -> Self {
-        let head = session.req_header();
-        let client = session.client_addr().and_then(|address| address.as_inet().copied());
+    /// The visit of a request with this head.
+    pub fn new(head: &'s RequestHeader, client: Option<&ClientAddr>) -> Self {
+        let client = client.and_then(|address| address.as_inet().copied());
         Visit { method: head.method.clone(), path: path_of(head), client }
     }
 

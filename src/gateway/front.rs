@@ -1,8 +1,9 @@
-//! The connection's door: reads each head under one deadline, wraps the session, hands it to the ordinary `HttpProxy`,
-//! and decides afterwards whether the connection lives on.
+//! The connection's door: waits for each request, reads its head under a deadline, walks it through the hall, and decides
+//! afterwards whether the connection lives on.
 //!
-//! Pingora limits each read of a head but not the head, and keeps an idle connection for ever (design notes on Pingora
-//! 0.9.1, section 7); both are limited here. Heads that cannot be read are answered in the OpenAI envelope.
+//! HTTP/1.1 is spoken here (`downstream`): Pingora's own session limits each read of a head but not the head, keeps an
+//! idle connection for ever (design notes on Pingora 0.9.1, section 7), and has buffers for whatever may come. Heads that
+//! cannot be read are answered in the OpenAI envelope. HTTP/2 is Pingora's.
 
 use super::Gateway;
 use super::answer::head_of;
@@ -10,37 +11,31 @@ use super::cell::Cell;
 use super::clock::within;
 use super::ctx::Ctx;
 use super::finish::Visit;
-use super::outlet::Outlet;
 use super::relay::Relay;
-use super::replay::Replay;
-use super::rest::Ready;
+use super::replay::{Inner, Replay};
 use super::walk::{self, Rest};
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
+use crate::downstream::connection::Connection;
+use crate::downstream::head::Fault;
 use crate::snapshot::{Arriving, Live};
 use crate::upstream::connector::PoolingConnector;
 use crate::upstream::head::decimal;
 use async_trait::async_trait;
-use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, header};
-use memchr::memmem;
 use pingora_core::apps::ServerApp;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
-use pingora_error::ErrorType;
 use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
-use std::future::{Future, poll_fn};
-use std::mem::MaybeUninit;
+use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::io::ReadBuf;
 use tokio::runtime::Handle;
 
 /// After an answer that came before the end of the body, the rest is thrown away for at most so long, so that the
@@ -49,12 +44,6 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 
 /// A connection that was accepted just before the drain may still send its first head for so long.
 const FIRST_HEAD_MAX: Duration = Duration::from_millis(500);
-
-/// Bytes of a read of a head and what is behind it.
-const READ_BYTES: usize = 16 * 1024;
-
-/// What Pingora itself sets for a new connection; how long one really idles is the door's decision.
-const KEEPALIVE_S: u64 = 60;
 
 /// What a client that speaks HTTP/2 begins with (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -71,12 +60,13 @@ pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
     options.force_custom = true;
     let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool));
     let behind = Arc::clone(live);
+    let front = OnceLock::new();
     let serve = move |proxy, stream, shutdown: &ShutdownWatch| {
-        let front = Arc::new(Front::new(proxy, Arc::clone(&behind)));
+        let front: &Arc<Front> = front.get_or_init(|| Arc::new(Front::new(proxy, Arc::clone(&behind))));
         // Counted at once: a process that ends may not overlook a connection it has accepted.
         let arriving = behind.arrive();
         // A task of its own: Pingora's keeps 12 KB for a handshake that is over.
-        tokio::spawn(front.serve(stream, shutdown.clone(), arriving));
+        tokio::spawn(Arc::clone(front).serve(stream, shutdown.clone(), arriving));
         Box::pin(std::future::ready(None)) as Handed
     };
     ProxyServiceBuilder::new(conf, Gateway::new(Arc::clone(live)))
@@ -89,7 +79,7 @@ pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
 /// What Pingora waits for when it has handed a connection over.
 type Handed = Pin<Box<dyn Future<Output = Option<Stream>> + Send>>;
 
-/// Serves one connection.
+/// Serves connections.
 struct Front {
     gateway: Gateway,
     proxy: Arc<Proxy>,
@@ -101,13 +91,13 @@ impl Front {
     /// Puts the door before a proxy.
     fn new(proxy: Arc<Proxy>, live: Arc<Live>) -> Self {
         let mut options = HttpServerOptions::default();
-        options.h2c = live.snapshot().config.gateway.h2c;
+        options.h2c = true;
         Front { gateway: Gateway::new(Arc::clone(&live)), proxy, live, options }
     }
 
     /// Serves a connection from its first byte to its last.
     async fn serve(self: Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch, arriving: Arriving) {
-        if self.options.h2c {
+        if self.live.snapshot().config.gateway.h2c {
             match self.begins_http2(&mut stream).await {
                 Some(false) => {}
                 Some(true) => {
@@ -119,12 +109,12 @@ impl Front {
                 None => return,
             }
         }
-        let outlet = Outlet::new(stream);
-        let (mut arriving, mut early) = (Some(arriving), BytesMut::new());
+        let mut connection = Box::new(Connection::new(stream));
+        let mut arriving = Some(arriving);
         // Boxed, so that a connection does not keep room for it while its request is served.
-        while let Some(session) = Box::pin(self.next(&outlet, early, arriving.is_some())).await {
-            match self.exchange(session, Some(&outlet), &shutdown, arriving.take()).await {
-                Some(behind) => early = behind,
+        while Box::pin(self.next(&mut connection, arriving.is_some())).await {
+            match self.exchange(Inner::Http1(connection), &shutdown, arriving.take()).await {
+                Some(again) => connection = again,
                 None => return,
             }
         }
@@ -139,88 +129,87 @@ impl Front {
         peeked.ok().map(|told| told && begin == *HTTP2_PREFACE)
     }
 
-    /// Serves one request. When the connection can serve another, what the client has sent of it already. `arriving` comes
-    /// with the first, and `outlet` with a connection that serves one request at a time.
+    /// Serves one request; gives the connection back when it can serve another. `arriving` comes with its first.
     async fn exchange(
         &self,
-        mut session: Box<ServerSession>,
-        outlet: Option<&Outlet>,
+        mut inner: Inner,
         shutdown: &ShutdownWatch,
         arriving: Option<Arriving>,
-    ) -> Option<BytesMut> {
+    ) -> Option<Box<Connection>> {
         self.live.workers.get_or_init(Handle::current);
-        if *shutdown.borrow() || self.live.is_closing() {
-            session.set_keepalive(None);
+        if let Inner::Http1(connection) = &mut inner
+            && (*shutdown.borrow() || self.live.is_closing())
+        {
+            connection.close();
         }
         let _in_flight = self.live.enter();
         drop(arriving);
         let cell = Arc::new(Cell::default());
-        let wrapper = Replay::new(session, Arc::clone(&cell), outlet.cloned());
+        let wrapper = Replay::new(inner, Arc::clone(&cell));
         let ctx = Box::new(Ctx::new(&self.live, Arc::clone(&cell)));
-        // Boxed, so that a connection does not keep room for it while it waits or a stream runs.
+        // Boxed, here and below, so that a connection does not keep room for it while it waits or a stream runs.
         let rest = Box::pin(walk::run(&self.gateway, &self.proxy, wrapper, ctx, shutdown)).await;
-        let (session, completed) = cell.take_session()?;
-        // Boxed, so that a connection keeps room for neither.
-        match (rest, outlet) {
-            (Some(Rest::Stream(relay)), Some(outlet)) => Box::pin(run_on(relay, session, outlet)).await,
-            (Some(Rest::Answer(ready)), Some(outlet)) => Box::pin(answer(ready, session, outlet, cell.closes())).await,
-            _ => Box::pin(conclude(session, completed)).await,
-        }
-    }
-
-    /// The next request, of which `begun` has come already; none when the connection is over or was answered with an error.
-    ///
-    /// What is read goes to the session as if it had been sent ahead: its own first read has room for 4 KB, whatever comes.
-    async fn next(&self, outlet: &Outlet, mut begun: BytesMut, first: bool) -> Option<Box<ServerSession>> {
-        let snapshot = self.live.snapshot();
-        let settings = &snapshot.config.gateway;
-        let patience = Duration::from_millis(settings.header_timeout_ms);
-        if begun.is_empty() {
-            let idle = Duration::from_millis(settings.keepalive_timeout_ms);
-            let begin = pin!(read(outlet, begun));
-            begun = tokio::select! {
-                biased;
-                read = within(if first { patience } else { idle }, begin) => read??,
-                () = self.drained(first) => return None,
-            };
-        }
-        let head = pin!(self.read_head(outlet, begun, settings.header_bytes_max));
-        tokio::select! {
-            biased;
-            read = within(patience, head) => read?,
-            () = self.drained(first) => None,
-        }
-    }
-
-    async fn read_head(&self, outlet: &Outlet, mut begun: BytesMut, bytes_max: u64) -> Option<Box<ServerSession>> {
-        let mut session = Box::new(ServerSession::new_http1(Box::new(outlet.clone())));
-        session.set_keepalive(Some(KEEPALIVE_S));
-        // What a client sends ahead is its next request and no reason to cut the answer to this one.
-        session.set_pipelining_enabled(true);
-        // The hall decides what an unread body means for the connection (`answer::send`).
-        session.set_close_on_response_before_downstream_finish(false);
-        while !has_head(&mut begun) {
-            if begun.len() as u64 > bytes_max {
-                Box::pin(refuse(&mut session, &head_too_large(bytes_max))).await;
-                Box::pin(drain(outlet)).await;
-                return None;
-            }
-            begun = read(outlet, begun).await?;
-        }
-        session.set_pipelined_prefix(begun);
-        // Made anew for each poll, on the stack: it waits at most for its turn, before it has taken anything.
-        match poll_fn(|context| pin!(session.read_request()).poll(context)).await {
-            Ok(true) => self.check_head(&mut session, bytes_max).await.map(|()| session),
-            Ok(false) => None,
-            Err(cause) => {
-                if *cause.etype() == ErrorType::InvalidHTTPHeader {
-                    log::debug!("a request head cannot be read: {}", cause.etype().as_str());
-                    let error = ApiError::new(&error::BAD_REQUEST, "the request head is not valid HTTP");
-                    Box::pin(refuse(&mut session, &error)).await;
+        let (inner, completed) = cell.take_inner()?;
+        match (rest, inner) {
+            (Some(Rest::Stream(relay)), Inner::Http1(connection)) => Box::pin(run_on(relay, connection)).await,
+            (Some(Rest::Answer(ready)), Inner::Http1(mut connection)) => {
+                if cell.closes() {
+                    connection.close();
                 }
+                let completed = Box::pin(ready.send(&mut connection)).await;
+                conclude(connection, completed).await
+            }
+            (_, Inner::Http1(connection)) => conclude(connection, completed).await,
+            (_, Inner::Http2(session)) => {
+                Box::pin(conclude_http2(session, completed)).await;
                 None
             }
         }
+    }
+
+    /// Waits for the next request and reads its head; false when the connection is over or was answered with an error.
+    async fn next(&self, connection: &mut Connection, first: bool) -> bool {
+        let (patience, idle, bytes_max) = {
+            let settings = &self.live.snapshot().config.gateway;
+            (settings.header_timeout_ms, settings.keepalive_timeout_ms, settings.header_bytes_max)
+        };
+        let (patience, idle) = (Duration::from_millis(patience), Duration::from_millis(idle));
+        let begun = {
+            let begin = pin!(connection.begins());
+            tokio::select! {
+                biased;
+                begun = within(if first { patience } else { idle }, begin) => begun.unwrap_or_default(),
+                () = self.drained(first) => false,
+            }
+        };
+        if !begun {
+            return false;
+        }
+        let read = {
+            let head = pin!(connection.read_head(usize::try_from(bytes_max).unwrap_or(usize::MAX)));
+            tokio::select! {
+                biased;
+                read = within(patience, head) => read.unwrap_or(Ok(false)),
+                () = self.drained(first) => Ok(false),
+            }
+        };
+        let error = match read {
+            Ok(true) if connection.header().method == Method::CONNECT => {
+                // Pingora answers it without a body and without a hook.
+                ApiError::new(&error::METHOD_NOT_ALLOWED, "CONNECT is not taken: this is no forward proxy")
+            }
+            Ok(read) => return read,
+            Err(Fault::TooLong) => {
+                ApiError::new(&error::HEAD_TOO_LARGE, format!("the request head is larger than {bytes_max} bytes"))
+            }
+            Err(Fault::BothFramings) => {
+                ApiError::new(&error::BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other")
+            }
+            Err(Fault::Malformed) => ApiError::new(&error::BAD_REQUEST, "the request head is not valid HTTP"),
+        };
+        log::debug!("a request head is not taken: {}", error.message);
+        Box::pin(refuse(connection, &error)).await;
+        false
     }
 
     /// The end of waiting for a head while draining: at once where a request has been served before, a moment later
@@ -231,113 +220,46 @@ impl Front {
             tokio::time::sleep(FIRST_HEAD_MAX).await;
         }
     }
-
-    /// Limits and framing that Pingora lets pass.
-    async fn check_head(&self, session: &mut ServerSession, bytes_max: u64) -> Option<()> {
-        let head = session.req_header();
-        let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        let both_framings =
-            head.headers.contains_key(header::TRANSFER_ENCODING) && names_a_length(&session.to_h1_raw());
-        let error = if bytes as u64 + head.raw_path().len() as u64 > bytes_max {
-            head_too_large(bytes_max)
-        } else if head.method == Method::CONNECT {
-            // Pingora answers it without a body and without a hook.
-            ApiError::new(&error::METHOD_NOT_ALLOWED, "CONNECT is not taken: this is no forward proxy")
-        } else if both_framings {
-            // Two framings are the means of request smuggling: whoever stands before us may have believed the other.
-            ApiError::new(&error::BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other")
-        } else {
-            return Some(());
-        };
-        Box::pin(refuse(session, &error)).await;
-        linger(session).await;
-        None
-    }
 }
 
-fn head_too_large(bytes_max: u64) -> ApiError {
-    ApiError::new(&error::HEAD_TOO_LARGE, format!("the request head is larger than {bytes_max} bytes"))
-}
-
-/// Whether a head has come with its end. Takes away empty lines before it (RFC 9112, section 2.2); Pingora takes lines
-/// without a return, too.
-fn has_head(begun: &mut BytesMut) -> bool {
-    while let Some(empty) = [&b"\r\n"[..], b"\n"].into_iter().find(|line| begun.starts_with(line)) {
-        begun.advance(empty.len());
-    }
-    [&b"\r\n\r\n"[..], b"\n\n", b"\n\r\n"].iter().any(|end| memmem::find(begun, end).is_some())
-}
-
-/// Reads on; none when the connection is over.
-async fn read(outlet: &Outlet, mut begun: BytesMut) -> Option<BytesMut> {
-    poll_fn(|context| {
-        // On the stack until it is known how much comes: a connection that waits needs no room.
-        let mut room = [MaybeUninit::uninit(); READ_BYTES];
-        let mut buffer = ReadBuf::uninit(&mut room);
-        match ready!(outlet.poll_read(context, &mut buffer)) {
-            Ok(()) if !buffer.filled().is_empty() => {
-                begun.extend_from_slice(buffer.filled());
-                Poll::Ready(Some(std::mem::take(&mut begun)))
-            }
-            Ok(()) | Err(_) => Poll::Ready(None),
-        }
-    })
-    .await
-}
-
-/// Throws away what a client sends, for a moment, so that it can read its answer.
-async fn drain(outlet: &Outlet) {
-    let all = pin!(async { while read(outlet, BytesMut::new()).await.is_some() {} });
-    within(LINGER_MAX, all).await;
-}
-
-/// Ends the exchange on the real session. When the connection can serve another, what the client has sent of it already.
-async fn conclude(mut session: Box<ServerSession>, completed: bool) -> Option<BytesMut> {
+/// Ends an exchange; gives the connection back when it can serve another request.
+async fn conclude(mut connection: Box<Connection>, completed: bool) -> Option<Box<Connection>> {
     if !completed {
         return None;
     }
-    if !session.is_body_done() && !linger(&mut session).await {
-        return None;
+    if !connection.is_body_done() {
+        let rest = Box::pin(async { while let Ok(Some(_)) = connection.read_body().await {} });
+        tokio::time::timeout(LINGER_MAX, rest).await.ok()?;
     }
-    let (_, early) = session.finish().await.ok().flatten()?.into_parts();
-    Some(early.unwrap_or_default())
-}
-
-/// Sends an answer past the session, and ends the exchange. `closes` says that it is the connection's last.
-async fn answer(ready: Ready, mut session: Box<ServerSession>, outlet: &Outlet, closes: bool) -> Option<BytesMut> {
-    if closes {
-        session.set_keepalive(None);
+    if connection.is_body_done() && connection.keeps_alive() {
+        return Some(connection);
     }
-    let keeps_alive = session.get_keepalive().is_some();
-    let completed = ready.send(outlet, &Visit::of(&session), keeps_alive).await;
-    conclude(session, completed).await
-}
-
-/// Lets a stream run to its end without the session. When the connection can serve another request, what the client has
-/// sent of it already.
-async fn run_on(relay: Box<Relay>, session: Box<ServerSession>, outlet: &Outlet) -> Option<BytesMut> {
-    let visit = Visit::of(&session).into_owned();
-    // Boxed, so that nothing of the session is kept while the stream runs.
-    let early = Box::pin(early_of(session)).await;
-    let lives_on = early.is_some();
-    let ended = relay.run(outlet, &visit, early.unwrap_or_default()).await;
-    if lives_on && ended.is_complete {
-        return Some(ended.early);
-    }
-    outlet.clone().shutdown().await;
+    connection.shutdown().await;
     None
 }
 
-/// What the client has sent of its next request when a session ends; none when there will be no other.
-async fn early_of(session: Box<ServerSession>) -> Option<BytesMut> {
-    match *session {
-        // To reuse it is to take its connection out; one that will not be kept would be closed at once.
-        ServerSession::H1(session) if session.will_keepalive() => {
-            let (_, early) = session.reuse().await.ok()??.into_parts();
-            Some(early.unwrap_or_default())
+/// The same for a stream of HTTP/2, which serves one request.
+async fn conclude_http2(mut session: Box<ServerSession>, completed: bool) {
+    if completed {
+        let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
+        if tokio::time::timeout(LINGER_MAX, rest).await.is_ok() {
+            // A client that has reset the stream needs no end of it.
+            let _ = session.finish().await;
         }
-        _ => None,
     }
+}
+
+/// Lets a stream run to its end without the session; gives the connection back when it can serve another request.
+async fn run_on(relay: Box<Relay>, mut connection: Box<Connection>) -> Option<Box<Connection>> {
+    let visit = Visit::new(connection.header(), connection.client_addr()).into_owned();
+    // Nothing of the request is kept while the stream runs.
+    connection.forget_head();
+    let completed = relay.run(&mut connection, &visit).await;
+    if completed && connection.keeps_alive() {
+        return Some(connection);
+    }
+    connection.shutdown().await;
+    None
 }
 
 /// For HTTP/2, whose streams come from Pingora one by one.
@@ -348,7 +270,7 @@ impl HttpServerApp for Front {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.exchange(Box::new(session), None, shutdown, Some(self.live.arrive())).await;
+        self.exchange(Inner::Http2(Box::new(session)), shutdown, Some(self.live.arrive())).await;
         None
     }
 
@@ -357,42 +279,22 @@ impl HttpServerApp for Front {
     }
 }
 
-/// Whether a raw head has a Content-Length line: Pingora takes the header out when Transfer-Encoding is there too.
-fn names_a_length(raw: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length";
-    raw.split(|byte| *byte == b'\n').any(|line| {
-        line.split_at_checked(NAME.len()).is_some_and(|(name, rest)| {
-            name.eq_ignore_ascii_case(NAME) && rest.trim_ascii_start().first() == Some(&b':')
-        })
-    })
-}
-
-/// Answers an error outside of any endpoint and closes.
-async fn refuse(session: &mut ServerSession, error: &ApiError) {
-    session.set_keepalive(None);
-    let body = Bytes::from(render::body(Dialect::Chat, error, ""));
+/// Answers an error outside of any endpoint, and closes.
+async fn refuse(connection: &mut Connection, error: &ApiError) {
+    let body = render::body(Dialect::Chat, error, "");
     let Ok(mut head) = StatusCode::from_u16(error.row.status).map(head_of) else { return };
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     head.headers.insert(header::CONTENT_LENGTH, decimal(body.len()));
     if error.row == &error::METHOD_NOT_ALLOWED {
         head.headers.insert(header::ALLOW, HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, POST"));
     }
-    if session.write_response_header(Box::new(head.into())).await.is_ok() {
-        // A client that is gone already needs no answer.
-        let _ = session.write_response_body(body, true).await;
+    connection.close();
+    connection.put_head(Box::new(head.into()), false);
+    connection.put_body(body.as_ref());
+    connection.put_end();
+    // A client that is gone already needs no answer.
+    if connection.flush().await.is_ok() {
+        connection.shutdown().await;
+        let _ = tokio::time::timeout(LINGER_MAX, connection.drain()).await;
     }
-}
-
-/// Throws the rest of a request body away; true when its end was reached in time.
-async fn linger(session: &mut ServerSession) -> bool {
-    let drain = Box::pin(async {
-        loop {
-            match session.read_request_body().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return true,
-                Err(_) => return false,
-            }
-        }
-    });
-    tokio::time::timeout(LINGER_MAX, drain).await.unwrap_or(false)
 }

@@ -1,6 +1,6 @@
 //! The hall: a request walks through these files once, in the order of its phases.
 //!
-//! `front` and `outlet` (connection) · `replay` with `cell` and `clock` (the session wrapper) · `ctx` (the record) ·
+//! `front` (connection) · `walk` (the phases) · `replay` with `cell` and `clock` (the session wrapper) · `ctx` (the record) ·
 //! `accept` (route, caller) · `body` with `decode` and `form` (what is wanted) · `admit`, `outgoing` and `forward` (deployment, bytes, address) · `observe` with `stream`
 //! `rest` and `relay` (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
 
@@ -23,7 +23,6 @@ mod likeness;
 mod names;
 mod observe;
 mod outgoing;
-mod outlet;
 mod recover;
 mod relay;
 mod replay;
@@ -188,6 +187,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Ctx>) {
-        finish::run(ctx, &Visit::of(session), session.body_bytes_sent() as u64, error);
+        let visit = Visit::new(session.req_header(), session.client_addr());
+        finish::run(ctx, &visit, session.body_bytes_sent() as u64, error);
     }
 }

@@ -8,26 +8,21 @@
 use super::clock::{self, Alarm};
 use super::ctx::Ctx;
 use super::finish::{self, Visit};
-use super::outlet::Outlet;
 use super::{guard, observe, recover};
+use crate::downstream::connection::Connection;
 use crate::upstream::h1::{Exchange, Piece};
 use crate::wire::chunked::{self, LAST_CHUNK};
-use bytes::BytesMut;
 use pingora_error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 /// The size of a chunk and its two line ends.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
 /// Room of this size is kept for the next frame, for most frames are small and alike.
 const KEPT_BYTES_MAX: usize = 512;
-/// Bytes of one look at what a client sends while it is answered.
-const PROBE_BYTES: usize = 512;
 
 /// What the client still has to get.
 #[derive(Default)]
@@ -67,14 +62,6 @@ pub struct Relay {
     bytes_out: u64,
 }
 
-/// How a stream ended.
-pub struct Ended {
-    /// The client has got all of it.
-    pub is_complete: bool,
-    /// What the client has sent of its next request.
-    pub early: BytesMut,
-}
-
 /// What has happened.
 enum Event {
     /// The stream is over, and the client has got all of it.
@@ -101,8 +88,8 @@ impl Relay {
         }
     }
 
-    /// Moves the stream to its end, and settles the request. `early` is what the client has sent already of its next one.
-    pub async fn run(mut self, outlet: &Outlet, visit: &Visit<'_>, mut early: BytesMut) -> Ended {
+    /// Moves the stream to its end, and settles the request; whether the client has got all of it.
+    pub async fn run(mut self, connection: &mut Connection, visit: &Visit<'_>) -> bool {
         let mut alarm = Alarm::default();
         let is_complete = loop {
             alarm.heard_at(self.heard);
@@ -111,8 +98,7 @@ impl Relay {
             let is_timed = !self.is_blocked() && !self.is_over;
             let event = tokio::select! {
                 biased;
-                event = poll_fn(|context| self.poll(context, outlet, is_timed)) => event,
-                () = left(outlet, &mut early) => Event::Left,
+                event = poll_fn(|context| self.poll(context, connection, is_timed)) => event,
                 event = alarm.wait(&clock, true), if is_timed => Event::Alarm(event),
             };
             match event {
@@ -134,17 +120,24 @@ impl Relay {
         // A client that has left ends the upstream's request at once.
         self.exchange = None;
         finish::run(&mut self.ctx, visit, self.bytes_out, None);
-        Ended { is_complete, early }
+        is_complete
     }
 
     fn is_blocked(&self) -> bool {
         !self.unsent.bytes.is_empty()
     }
 
-    /// Moves what there is to move. `is_timed` says that an alarm is set for the upstream's silence.
-    fn poll(&mut self, context: &mut Context<'_>, outlet: &Outlet, is_timed: bool) -> Poll<Event> {
+    /// Moves what there is to move, and watches the client. `is_timed` says that an alarm is set for the upstream's silence.
+    fn poll(&mut self, context: &mut Context<'_>, connection: &mut Connection, is_timed: bool) -> Poll<Event> {
+        if let Poll::Ready(event) = self.poll_move(context, connection, is_timed) {
+            return Poll::Ready(event);
+        }
+        connection.poll_left(context).map(|()| Event::Left)
+    }
+
+    fn poll_move(&mut self, context: &mut Context<'_>, connection: &mut Connection, is_timed: bool) -> Poll<Event> {
         loop {
-            match self.poll_send(context, outlet) {
+            match self.poll_send(context, connection) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Event::Left),
                 Poll::Pending => {
@@ -169,10 +162,10 @@ impl Relay {
         }
     }
 
-    fn poll_send(&mut self, context: &mut Context<'_>, outlet: &Outlet) -> Poll<io::Result<()>> {
+    fn poll_send(&mut self, context: &mut Context<'_>, connection: &mut Connection) -> Poll<io::Result<()>> {
         let unsent = &mut self.unsent;
         if !unsent.bytes.is_empty() {
-            ready!(outlet.poll_send(context, &unsent.bytes, &mut unsent.taken))?;
+            ready!(connection.poll_send(context, &unsent.bytes, &mut unsent.taken))?;
             self.bytes_out += unsent.body_bytes as u64;
             unsent.empty();
         }
@@ -238,24 +231,4 @@ impl Relay {
             clock::Event::Release | clock::Event::Hedge => {}
         }
     }
-}
-
-/// Waits until the client has left. What it sends ahead is its next request and no reason to end the answer to this one;
-/// once something has come, that is left where it is.
-async fn left(outlet: &Outlet, early: &mut BytesMut) {
-    poll_fn(|context| {
-        if !early.is_empty() {
-            return Poll::Pending;
-        }
-        let mut room = [MaybeUninit::uninit(); PROBE_BYTES];
-        let mut probe = ReadBuf::uninit(&mut room);
-        match ready!(outlet.poll_read(context, &mut probe)) {
-            Ok(()) if !probe.filled().is_empty() => {
-                early.extend_from_slice(probe.filled());
-                Poll::Pending
-            }
-            Ok(()) | Err(_) => Poll::Ready(()),
-        }
-    })
-    .await
 }

@@ -7,22 +7,24 @@
 //! ([`Session::read_body_or_idle`]), so all waits that Pingora does not limit are limited here, and bytes nobody asked
 //! for can be written between two upstream reads. The only file that touches Pingora's doc-hidden trait.
 
+use super::accept::path_of;
 use super::cell::{Cell, Hold, Shared};
 use super::clock::{self, Alarm};
 use super::hedge::OVERTAKEN;
-use super::outlet::Outlet;
+use crate::downstream::connection::Connection;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use http::header::TRANSFER_ENCODING;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Version};
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::custom::CustomMessageWrite;
 use pingora_core::protocols::http::custom::server::Session;
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_error::{Error, ErrorType, OrErr, Result};
+use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,87 +34,133 @@ pub const EMPTY_ANSWER: ErrorType = ErrorType::Custom("EmptyAnswer");
 /// The error that ends an attempt whose last bytes have been written by the hall's own decision.
 pub const ENDED_HERE: ErrorType = ErrorType::Custom("EndedHere");
 
+/// Who speaks to the client.
+pub enum Inner {
+    /// The gateway, over HTTP/1.1.
+    Http1(Box<Connection>),
+    /// Pingora, over HTTP/2.
+    Http2(Box<ServerSession>),
+}
+
+impl Inner {
+    /// The request's head.
+    pub fn header(&self) -> &RequestHeader {
+        match self {
+            Inner::Http1(connection) => connection.header(),
+            Inner::Http2(session) => session.req_header(),
+        }
+    }
+
+    /// The client's address.
+    pub fn client_addr(&self) -> Option<&SocketAddr> {
+        match self {
+            Inner::Http1(connection) => connection.client_addr(),
+            Inner::Http2(session) => session.client_addr(),
+        }
+    }
+
+    /// The next piece of the body; none at its end.
+    pub async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Inner::Http1(connection) => connection.read_body().await,
+            Inner::Http2(session) => session.read_request_body().await,
+        }
+    }
+
+    /// Whether the body has been read to its end.
+    pub fn is_body_done(&mut self) -> bool {
+        match self {
+            Inner::Http1(connection) => connection.is_body_done(),
+            Inner::Http2(session) => session.is_body_done(),
+        }
+    }
+
+    fn written(&self) -> Option<&ResponseHeader> {
+        match self {
+            Inner::Http1(connection) => connection.written(),
+            Inner::Http2(session) => session.response_written(),
+        }
+    }
+}
+
 /// A downstream session around the real one.
 pub struct Replay {
     /// Always there until drop.
-    inner: Option<Box<ServerSession>>,
+    inner: Option<Inner>,
     cell: Arc<Cell>,
     held: Option<Box<ResponseHeader>>,
     /// Frames of a stream behind the held head.
     held_frames: BytesMut,
     alarm: Alarm,
-    /// The client's connection, unless it is one of many streams.
-    outlet: Option<Outlet>,
     completed: bool,
 }
 
 impl Replay {
-    /// Wraps a session whose head has been read. `outlet` is its connection when that serves it alone.
-    pub fn new(inner: Box<ServerSession>, cell: Arc<Cell>, outlet: Option<Outlet>) -> Self {
-        cell.lock().has_outlet = outlet.is_some() && inner.req_header().version == Version::HTTP_11;
+    /// Wraps who speaks to a client whose head has been read.
+    pub fn new(inner: Inner, cell: Arc<Cell>) -> Self {
+        cell.lock().is_alone = matches!(inner, Inner::Http1(_)) && inner.header().version == Version::HTTP_11;
         Replay {
             inner: Some(inner),
             cell,
             held: None,
             held_frames: BytesMut::new(),
             alarm: Alarm::default(),
-            outlet,
             completed: false,
         }
     }
 
-    fn inner(&self) -> &ServerSession {
-        self.inner.as_ref().expect("the session is given back only on drop")
+    fn inner(&self) -> &Inner {
+        self.inner.as_ref().expect("it is given back only on drop")
     }
 
-    fn inner_mut(&mut self) -> &mut ServerSession {
-        self.inner.as_mut().expect("the session is given back only on drop")
+    fn inner_mut(&mut self) -> &mut Inner {
+        self.inner.as_mut().expect("it is given back only on drop")
     }
 
     /// A custom session ignores the keep-alive settings of the hall; they reach the real one here.
     fn apply_close(&mut self) {
         if self.cell.lock().close {
-            self.inner_mut().set_keepalive(None);
+            match self.inner_mut() {
+                Inner::Http1(connection) => connection.close(),
+                Inner::Http2(session) => session.set_keepalive(None),
+            }
         }
-    }
-
-    /// HTTP/1.0 knows no chunks (RFC 9112, section 6.1): there a body without a length ends with the connection.
-    fn fit(&mut self, head: &mut ResponseHeader) {
-        let inner = self.inner_mut();
-        if inner.req_header().version == Version::HTTP_10 && head.remove_header(&TRANSFER_ENCODING).is_some() {
-            inner.set_keepalive(None);
-        }
-    }
-
-    /// Makes the client's connection free for what is written next: what a keep-alive comment left unfinished when an
-    /// upstream read cut in is written.
-    async fn make_way(&mut self) -> Result<()> {
-        let inner = self.inner_mut();
-        if !inner.is_http2() && inner.has_pending_downstream_proxy_tasks() {
-            Box::pin(inner.write_downstream_proxy_tasks()).await?;
-        }
-        Ok(())
     }
 
     /// Writes a keep-alive comment; may be dropped at any await and is then finished by the next write.
     async fn write_comment(&mut self, comment: &'static [u8]) -> Result<()> {
-        let inner = self.inner_mut();
-        if inner.is_http2() {
-            return inner.write_response_body(Bytes::from_static(comment), false).await;
+        match self.inner_mut() {
+            Inner::Http1(connection) => {
+                connection.put_body(comment);
+                connection.flush().await
+            }
+            Inner::Http2(session) => session.write_response_body(Bytes::from_static(comment), false).await,
         }
-        inner.send_downstream_proxy_task(HttpTask::Body(Some(Bytes::from_static(comment)), false));
-        inner.write_downstream_proxy_tasks().await.map(|_| ())
     }
 
-    /// Writes parts of an answer, which leave together and now: Pingora flushes each part of a body in chunks, and none of
-    /// a body whose length is known.
+    /// Writes parts of an answer, which leave together and now; true with the last.
     async fn write_tasks(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let inner = self.inner.as_mut().expect("the session is given back only on drop");
-        let Some(outlet) = &self.outlet else { return inner.response_duplex_vec(tasks).await };
-        let cork = outlet.cork();
-        let ended = inner.response_duplex_vec(tasks).await?;
-        cork.flush().await.or_err(ErrorType::WriteError, "flushing an answer").map_err(|cause| cause.into_down())?;
-        Ok(ended)
+        match self.inner_mut() {
+            Inner::Http1(connection) => {
+                let mut ended = false;
+                for task in tasks {
+                    ended |= write_task(connection, task).await?;
+                }
+                connection.flush().await?;
+                Ok(ended)
+            }
+            Inner::Http2(session) => session.response_duplex_vec(tasks).await,
+        }
+    }
+
+    async fn finish_body(&mut self) -> Result<()> {
+        match self.inner_mut() {
+            Inner::Http1(connection) => {
+                connection.put_end();
+                connection.flush().await
+            }
+            Inner::Http2(session) => session.finish_body().await,
+        }
     }
 
     async fn wait(&mut self, no_body_expected: bool) -> Result<Event> {
@@ -120,11 +168,11 @@ impl Replay {
             let shared = self.cell.lock();
             (shared.clock, shared.hedge.is_running())
         };
-        let streaming = self.inner().response_written().is_some();
-        let inner = self.inner.as_mut().expect("the session is given back only on drop");
+        let streaming = self.inner().written().is_some();
+        let inner = self.inner.as_mut().expect("it is given back only on drop");
         tokio::select! {
             biased;
-            event = inner.read_body_or_idle(no_body_expected) => event.map(Event::Client),
+            event = body_or_left(inner, no_body_expected) => event.map(Event::Client),
             event = self.alarm.wait(&clock, streaming) => Ok(Event::Alarm(event)),
             () = self.cell.hedge_won(), if racing => Error::e_explain(OVERTAKEN, "by a second attempt"),
         }
@@ -152,21 +200,17 @@ impl Replay {
             shared.clock.release = None;
             shared.hold = Hold::No;
         }
-        let Some(mut head) = self.held.take() else { return Ok(()) };
+        let Some(head) = self.held.take() else { return Ok(()) };
         self.apply_close();
-        self.fit(&mut head);
-        let inner = self.inner_mut();
-        if inner.is_http2() {
+        match self.inner.as_mut().expect("it is given back only on drop") {
+            Inner::Http1(connection) => {
+                connection.put_head(head, false);
+                connection.put_body(&std::mem::take(&mut self.held_frames));
+                connection.flush().await
+            }
             // Only the head, which is written at once: the frames go before the next one.
-            return inner.write_response_header(head).await;
+            Inner::Http2(session) => session.write_response_header(head).await,
         }
-        inner.send_downstream_proxy_task(HttpTask::Header(head, false));
-        let frames = std::mem::take(&mut self.held_frames).freeze();
-        let inner = self.inner_mut();
-        if !frames.is_empty() {
-            inner.send_downstream_proxy_task(HttpTask::Body(Some(frames), false));
-        }
-        inner.write_downstream_proxy_tasks().await.map(|_| ())
     }
 
     /// What of `task` goes downstream now: nothing while the answer is held, the judged head first when it is let go.
@@ -212,6 +256,39 @@ impl Replay {
     }
 }
 
+/// Waits for more of the body, or until the client has left when there is no more.
+async fn body_or_left(inner: &mut Inner, no_body_expected: bool) -> Result<Option<Bytes>> {
+    match inner {
+        Inner::Http1(connection) if no_body_expected || connection.is_body_done() => {
+            poll_fn(|context| connection.poll_left(context)).await;
+            Error::e_explain(ErrorType::ConnectionClosed, "by the client, before its answer was complete")
+        }
+        Inner::Http1(connection) => connection.read_body().await,
+        Inner::Http2(session) => session.read_body_or_idle(no_body_expected).await,
+    }
+}
+
+/// Writes a part of an answer, and sends it where it is long; true when it is the last.
+async fn write_task(connection: &mut Connection, task: HttpTask) -> Result<bool> {
+    let ended = match task {
+        HttpTask::Header(head, ended) => {
+            connection.put_head(head, ended);
+            return Ok(ended);
+        }
+        HttpTask::Body(body, ended) | HttpTask::UpgradedBody(body, ended) => {
+            connection.send_body(&body.unwrap_or_default()).await?;
+            ended
+        }
+        // Nobody has asked for trailers: they end here.
+        HttpTask::Trailer(_) | HttpTask::Done => true,
+        HttpTask::Failed(cause) => return Err(cause),
+    };
+    if ended {
+        connection.put_end();
+    }
+    Ok(ended)
+}
+
 /// The head that replaces the one held.
 fn judged(shared: &mut Shared) -> Option<Box<ResponseHeader>> {
     shared.head.take().map(|head| Box::new(head.into()))
@@ -236,25 +313,39 @@ impl Drop for Replay {
 #[async_trait]
 impl Session for Replay {
     fn req_header(&self) -> &RequestHeader {
-        self.inner().req_header()
+        self.inner().header()
     }
 
     fn req_header_mut(&mut self) -> &mut RequestHeader {
-        self.inner_mut().req_header_mut()
+        match self.inner_mut() {
+            Inner::Http1(connection) => connection.header_mut(),
+            Inner::Http2(session) => session.req_header_mut(),
+        }
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        self.inner_mut().read_request_body().await
+        self.inner_mut().read_body().await
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
-        self.inner_mut().drain_request_body().await
+        while self.inner_mut().read_body().await?.is_some() {}
+        Ok(())
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
         let informational = head.status.is_informational();
         self.apply_close();
-        self.inner_mut().write_response_header(head).await?;
+        match self.inner_mut() {
+            Inner::Http1(connection) => {
+                // A body of known length follows at once.
+                let leaves = informational || end || !head.headers.contains_key(CONTENT_LENGTH);
+                connection.put_head(head, end);
+                if leaves {
+                    connection.flush().await?;
+                }
+            }
+            Inner::Http2(session) => session.write_response_header(head).await?,
+        }
         self.completed |= end && !informational;
         Ok(())
     }
@@ -264,18 +355,25 @@ impl Session for Replay {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.make_way().await?;
-        self.inner_mut().write_response_body(data, end).await?;
+        match self.inner_mut() {
+            Inner::Http1(connection) => {
+                write_task(connection, HttpTask::Body(Some(data), end)).await?;
+                connection.flush().await?;
+            }
+            Inner::Http2(session) => session.write_response_body(data, end).await?,
+        }
         self.completed |= end;
         Ok(())
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.inner_mut().write_response_trailers(trailers).await
+        match self.inner_mut() {
+            Inner::Http1(_) => Ok(()),
+            Inner::Http2(session) => session.write_response_trailers(trailers).await,
+        }
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        self.make_way().await?;
         self.alarm.heard();
         let mut out = Vec::with_capacity(tasks.len() + 1);
         for task in tasks {
@@ -285,15 +383,10 @@ impl Session for Replay {
             return Ok(false);
         }
         self.apply_close();
-        for task in &mut out {
-            if let HttpTask::Header(head, _) = task {
-                self.fit(head);
-            }
-        }
         let ended = self.write_tasks(out).await?;
         self.completed |= ended;
         if !ended && self.cell.lock().last {
-            Box::pin(self.inner_mut().finish_body()).await?;
+            Box::pin(self.finish_body()).await?;
             self.completed = true;
             return Error::e_explain(ENDED_HERE, "after its last words");
         }
@@ -312,40 +405,41 @@ impl Session for Replay {
         }
     }
 
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner_mut().set_read_timeout(timeout);
-    }
+    // Time is kept by the hall (`clock`).
+
+    fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
 
     fn get_read_timeout(&self) -> Option<Duration> {
-        self.inner().get_read_timeout()
+        None
     }
 
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner_mut().set_write_timeout(timeout);
-    }
+    fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
 
     fn get_write_timeout(&self) -> Option<Duration> {
-        self.inner().get_write_timeout()
+        None
     }
 
-    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner_mut().set_total_drain_timeout(timeout);
-    }
+    fn set_total_drain_timeout(&mut self, _timeout: Option<Duration>) {}
 
     fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.inner().get_total_drain_timeout()
+        None
     }
 
     fn request_summary(&self) -> String {
-        self.inner().request_summary()
+        // Without the query, which may hold a key.
+        let head = self.inner().header();
+        format!("{} {}", head.method, path_of(head))
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner().response_written()
+        self.inner().written()
     }
 
     async fn shutdown(&mut self, _code: u32, _context: &str) {
-        self.inner_mut().shutdown().await;
+        match self.inner_mut() {
+            Inner::Http1(connection) => connection.shutdown().await,
+            Inner::Http2(session) => session.shutdown().await,
+        }
     }
 
     fn is_body_done(&mut self) -> bool {
@@ -353,31 +447,45 @@ impl Session for Replay {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.make_way().await?;
-        self.inner_mut().finish_body().await?;
+        self.finish_body().await?;
         self.completed = true;
         Ok(())
     }
 
     fn is_body_empty(&mut self) -> bool {
         let sealed = self.cell.lock().body.as_ref().map(Bytes::is_empty);
-        sealed.unwrap_or_else(|| self.inner_mut().is_body_empty())
+        sealed.unwrap_or_else(|| match self.inner_mut() {
+            Inner::Http1(connection) => connection.is_body_empty(),
+            Inner::Http2(session) => session.is_body_empty(),
+        })
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.inner().body_bytes_sent()
+        match self.inner() {
+            Inner::Http1(connection) => connection.body_bytes_sent(),
+            Inner::Http2(session) => session.body_bytes_sent(),
+        }
     }
 
     fn body_bytes_read(&self) -> usize {
-        self.inner().body_bytes_read()
+        match self.inner() {
+            Inner::Http1(connection) => connection.body_bytes_read(),
+            Inner::Http2(session) => session.body_bytes_read(),
+        }
     }
 
     fn digest(&self) -> Option<&Digest> {
-        self.inner().digest()
+        match self.inner() {
+            Inner::Http1(_) => None,
+            Inner::Http2(session) => session.digest(),
+        }
     }
 
     fn digest_mut(&mut self) -> Option<&mut Digest> {
-        self.inner_mut().digest_mut()
+        match self.inner_mut() {
+            Inner::Http1(_) => None,
+            Inner::Http2(session) => session.digest_mut(),
+        }
     }
 
     fn client_addr(&self) -> Option<&SocketAddr> {
@@ -385,11 +493,15 @@ impl Session for Replay {
     }
 
     fn server_addr(&self) -> Option<&SocketAddr> {
-        self.inner().server_addr()
+        match self.inner() {
+            Inner::Http1(connection) => connection.server_addr(),
+            Inner::Http2(session) => session.server_addr(),
+        }
     }
 
+    /// Not asked for with this wrapper; nothing of a head should lie about as text.
     fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        self.inner().to_h1_raw()
+        Bytes::new()
     }
 
     fn enable_retry_buffering(&mut self) {}

@@ -2,6 +2,7 @@
 //!
 //! What a deployment always sends is rendered once, when the configuration is loaded.
 
+use crate::wire::head::put_line;
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
@@ -208,13 +209,6 @@ impl Template {
             self.usual.get_or_init(|| (request.path.to_owned(), target.clone()));
         }
         Ok(target)
-    }
-}
-
-/// Appends a line to a head.
-pub fn put_line(name: &HeaderName, value: &[u8], text: &mut Vec<u8>) {
-    for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
-        text.extend_from_slice(part);
     }
 }
 

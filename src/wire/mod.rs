@@ -5,6 +5,7 @@
 //! Nothing here recurses with the depth of its input, and no input makes it panic.
 
 pub mod chunked;
+pub mod head;
 pub mod json;
 pub mod splice;
 pub mod sse;

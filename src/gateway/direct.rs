@@ -33,8 +33,16 @@ pub enum Outcome {
     Open,
     /// The answer is there whole; to send it needs no proxy.
     Ready(Head, Bytes),
-    /// The client has the beginning of a stream; the rest of it needs no proxy.
-    Running(Box<Exchange>),
+    /// A stream has content; to move it on needs no proxy. The client has its beginning, or gets it with this.
+    Running(Box<Exchange>, Option<Beginning>),
+}
+
+/// The head of a stream, and what comes first of it.
+pub struct Beginning {
+    /// As the client sees it.
+    pub head: ResponseHeader,
+    /// The same.
+    pub data: Bytes,
 }
 
 /// Makes the first attempt.
@@ -168,9 +176,14 @@ async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) ->
             ctx.cell.with_clock(Clock::hear);
             continue;
         }
+        let needs_no_proxy = observe::is_running(ctx) && !is_compressed && ctx.cell.is_alone();
+        if needs_no_proxy && let Some(head) = head.take() {
+            let beginning = Beginning { head, data: data.unwrap_or_default() };
+            return Ok(Outcome::Running(Box::new(exchange), Some(beginning)));
+        }
         write(session, tasks(head.take(), Some(data), false)).await?;
-        if observe::is_running(ctx) && !is_compressed && ctx.cell.is_alone() {
-            return Ok(Outcome::Running(Box::new(exchange)));
+        if needs_no_proxy {
+            return Ok(Outcome::Running(Box::new(exchange), None));
         }
     }
 }

@@ -149,13 +149,15 @@ impl Front {
         let ctx = Box::new(Ctx::new(&self.live, Arc::clone(&cell)));
         // Boxed, here and below, so that a connection does not keep room for it while it waits or a stream runs.
         let rest = Box::pin(walk::run(&self.gateway, &self.proxy, wrapper, ctx, shutdown)).await;
-        let (inner, completed) = cell.take_inner()?;
+        let (mut inner, completed) = cell.take_inner()?;
+        if let Inner::Http1(connection) = &mut inner
+            && cell.closes()
+        {
+            connection.close();
+        }
         match (rest, inner) {
             (Some(Rest::Stream(relay)), Inner::Http1(connection)) => Box::pin(run_on(relay, connection)).await,
             (Some(Rest::Answer(ready)), Inner::Http1(mut connection)) => {
-                if cell.closes() {
-                    connection.close();
-                }
                 let completed = Box::pin(ready.send(&mut connection)).await;
                 conclude(connection, completed).await
             }

@@ -6,7 +6,10 @@
 
 use crate::wire::json;
 use crate::wire::sse::Frame;
+use bytes::Bytes;
+use memchr::memmem::Finder;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// Members whose text nobody looks at: neither the editor nor the end mark nor an error depends on it.
 static TEXT_MEMBERS: &[&[u8]] =
@@ -17,9 +20,15 @@ const LEARNED_BYTES_MAX: usize = 4096;
 /// A stream that has not repeated itself for so many frames is not looked at any more.
 const MISSES_MAX: u32 = 16;
 
+/// Searchers of the same.
+static SEARCHERS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| TEXT_MEMBERS.iter().map(Finder::new).collect());
+
 /// The frame that others are compared with.
 #[derive(Default)]
 pub struct Likeness {
+    /// A frame that went the long way, and how it was shown: looked at when the next one comes, so that the first of a
+    /// stream need not wait for it.
+    lesson: Option<(Bytes, Bytes)>,
     /// The upstream's bytes before and behind the text; nothing is like an empty one.
     before: Vec<u8>,
     /// See `before`.
@@ -34,6 +43,9 @@ pub struct Likeness {
 impl Likeness {
     /// The pieces of a frame shown as the one before it was; none when it is not like that.
     pub fn show<'a>(&'a mut self, frame: &'a Frame) -> Option<[&'a [u8]; 3]> {
+        if let Some((taught, shown)) = self.lesson.take() {
+            self.study(&taught, &shown);
+        }
         if self.before.is_empty() || frame.is_fragment() {
             return None;
         }
@@ -49,17 +61,21 @@ impl Likeness {
     /// answer: no usage, no finish reason, no end, no error.
     pub fn learn(&mut self, frame: &Frame, shown: &[u8]) {
         self.before.clear();
-        if self.misses == MISSES_MAX || frame.bytes.len() > LEARNED_BYTES_MAX {
-            return;
+        if self.misses < MISSES_MAX && frame.bytes.len() <= LEARNED_BYTES_MAX {
+            self.misses += 1;
+            // Copies, since the bytes may be a part of a much longer read.
+            self.lesson = Some((Bytes::copy_from_slice(&frame.bytes), Bytes::copy_from_slice(shown)));
         }
-        self.misses += 1;
-        let (Some(text), Some(shown_text)) = (text_of(&frame.bytes), text_of(shown)) else { return };
-        if frame.bytes[text.clone()] != shown[shown_text.clone()] {
+    }
+
+    fn study(&mut self, frame: &[u8], shown: &[u8]) {
+        let (Some(text), Some(shown_text)) = (text_of(frame), text_of(shown)) else { return };
+        if frame[text.clone()] != shown[shown_text.clone()] {
             return;
         }
         for (part, bytes) in [
-            (&mut self.before, &frame.bytes[..text.start]),
-            (&mut self.behind, &frame.bytes[text.end..]),
+            (&mut self.before, &frame[..text.start]),
+            (&mut self.behind, &frame[text.end..]),
             (&mut self.shown_before, &shown[..shown_text.start]),
             (&mut self.shown_behind, &shown[shown_text.end..]),
         ] {
@@ -74,9 +90,9 @@ impl Likeness {
 /// A name's first quote could also be an escaped one inside of a string, and is then preceded by its backslash. It cannot
 /// be a closing one, since no closing quote is followed by a letter.
 fn text_of(frame: &[u8]) -> Option<Range<usize>> {
-    let starts = TEXT_MEMBERS.iter().filter_map(|name| {
-        let at = memchr::memmem::rfind(frame, name)?;
-        let value = frame[at + name.len()..].trim_ascii_start();
+    let starts = SEARCHERS.iter().filter_map(|name| {
+        let at = name.find_iter(frame).last()?;
+        let value = frame[at + name.needle().len()..].trim_ascii_start();
         let is_member = at > 0 && frame[at - 1] != b'\\' && value.starts_with(b"\"");
         is_member.then_some(frame.len() - value.len() + 1)
     });
@@ -88,7 +104,6 @@ fn text_of(frame: &[u8]) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     fn frame(text: &str) -> Frame {
         Frame::new(Bytes::from(format!("data: {text}\n\n")))
@@ -151,8 +166,9 @@ mod tests {
     fn a_stream_that_never_repeats_itself_is_left_alone() {
         let mut likeness = Likeness::default();
         for number in 0..100 {
-            let next = frame(&format!(r#"{{"n":{number},"content":"a"}}"#));
-            likeness.learn(&next, &next.bytes);
+            let text = format!(r#"{{"n":{number},"content":"a"}}"#);
+            assert_eq!(shown(&mut likeness, &text), None);
+            likeness.learn(&frame(&text), &frame(&text).bytes);
         }
         assert_eq!(likeness.misses, MISSES_MAX);
         assert_eq!(shown(&mut likeness, r#"{"n":99,"content":"a"}"#), None);

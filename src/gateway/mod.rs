@@ -1,8 +1,9 @@
 //! The hall: a request walks through these files once, in the order of its phases.
 //!
 //! `front` (connection) · `walk` (the phases) · `replay` with `cell` and `clock` (the session wrapper) · `ctx` (the record) ·
-//! `accept` (route, caller) · `body` with `decode` and `form` (what is wanted) · `admit`, `outgoing` and `forward` (deployment, bytes, address) · `observe` with `stream`
-//! `rest` and `relay` (the answer) · `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
+//! `accept` (route, caller) · `body` with `decode` and `form` (what is wanted) · `admit`, `outgoing` and `forward`
+//! (deployment, bytes, address) · `direct` (the first attempt) · `observe` with `stream`, `rest` and `relay` (the answer) ·
+//! `recover` (the way back) · `answer` (what the gateway says itself) · `finish` (metrics, access line).
 
 pub mod accept;
 mod admit;

@@ -1,15 +1,17 @@
-//! A running stream after the proxy has let go of it: frames are read from the upstream, shown, and written to the client
+//! A running stream after the walk of its request has ended: frames are read from the upstream, shown, and written to the client
 //! in one step, until the stream ends.
 //!
 //! Nothing can make a stream start anew once it has content, so nothing of what a request may still need is kept: the
-//! proxy's future, the session, the request's head and body are gone, and what is left is this, in the task of the
-//! connection. Only for HTTP/1.1 on both sides; all other streams stay with the proxy.
+//! session, the request's head and body are gone, and what is left is this, in the task of the connection. Only for
+//! HTTP/1.1 on both sides.
 
 use super::clock::{self, Alarm};
 use super::ctx::Ctx;
+use super::direct::Beginning;
 use super::finish::{self, Visit};
 use super::{guard, observe, recover};
 use crate::downstream::connection::Connection;
+use crate::downstream::head;
 use crate::upstream::h1::{Exchange, Piece};
 use crate::wire::chunked::{self, LAST_CHUNK};
 use pingora_error::Error;
@@ -28,7 +30,7 @@ const KEPT_BYTES_MAX: usize = 512;
 #[derive(Default)]
 struct Unsent {
     bytes: Vec<u8>,
-    /// How much of it the outlet has taken.
+    /// How much of it the connection has taken.
     taken: usize,
     /// How much of the body it carries.
     body_bytes: usize,
@@ -49,6 +51,8 @@ impl Unsent {
 pub struct Relay {
     ctx: Box<Ctx>,
     exchange: Option<Box<Exchange>>,
+    /// What the client has not got yet.
+    beginning: Option<Beginning>,
     unsent: Unsent,
     /// Everything has been said.
     is_over: bool,
@@ -74,11 +78,12 @@ enum Event {
 }
 
 impl Relay {
-    /// Takes over a stream of which the client has got `bytes_out` bytes.
-    pub fn new(ctx: Box<Ctx>, exchange: Box<Exchange>, bytes_out: u64) -> Self {
+    /// Takes over a stream of which the client has got `bytes_out` bytes, or nothing where there is a `beginning`.
+    pub fn new(ctx: Box<Ctx>, exchange: Box<Exchange>, beginning: Option<Beginning>, bytes_out: u64) -> Self {
         Relay {
             ctx,
             exchange: Some(exchange),
+            beginning,
             unsent: Unsent::default(),
             is_over: false,
             is_changed: false,
@@ -90,6 +95,11 @@ impl Relay {
 
     /// Moves the stream to its end, and settles the request; whether the client has got all of it.
     pub async fn run(mut self, connection: &mut Connection, visit: &Visit<'_>) -> bool {
+        if let Some(Beginning { head, data }) = self.beginning.take() {
+            let room = data.len() + CHUNK_FRAMING_BYTES_MAX;
+            self.unsent.bytes = head::text(head.status, &head.headers, Some(connection.keeps_alive()), room);
+            self.send(&data);
+        }
         let mut alarm = Alarm::default();
         let is_complete = loop {
             alarm.heard_at(self.heard);

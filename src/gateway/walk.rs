@@ -50,9 +50,9 @@ pub async fn run(
     let mut session = session(wrapper);
     let error = match attempt(gateway, &mut session, &mut ctx).await {
         Ok(Outcome::Ready(head, body)) => return Some(Rest::Answer(Ready::new(ctx, head, body))),
-        Ok(Outcome::Running(exchange)) => {
+        Ok(Outcome::Running(exchange, beginning)) => {
             let bytes_out = session.body_bytes_sent() as u64;
-            return Some(Rest::Stream(Box::new(Relay::new(ctx, exchange, bytes_out))));
+            return Some(Rest::Stream(Box::new(Relay::new(ctx, exchange, beginning, bytes_out))));
         }
         Ok(Outcome::Open) => {
             let begun = Cell::new(Some(ctx));

@@ -187,7 +187,7 @@ impl BackgroundService for Sweeper {
 const ADMIN_WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 /// `write_buffer` is what each connection has for its life: none for those of the API, which are written from a buffer
-/// that is there while it is needed (`gateway::outlet`).
+/// that is there while it is needed (`downstream::connection`).
 fn listener(address: SocketAddr, write_buffer: usize) -> ListenerConfig {
     let mut options = TcpSocketOptions::default();
     // A client that vanished without a word is noticed by the kernel.

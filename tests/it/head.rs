@@ -96,6 +96,21 @@ async fn a_head_above_the_limit_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_without_an_end_is_refused_at_the_limit() {
+    let (upstream, gateway) = site("").await;
+    let begun = Instant::now();
+    let endless = format!("POST {CHAT} HTTP/1.1\r\nHost: gateway.test\r\nX-Endless: {}", "x".repeat(200_000));
+    assert_refused(&ask(&gateway, endless.clone()).await, 431, "200 KB without an end");
+    // Behind a request that was served, too.
+    let mut client = Client::connect(gateway.address()).await;
+    assert_eq!(client.ask(request("POST", CHAT, &[], &body_of(100))).await.status, 200);
+    assert_refused(&client.ask(endless).await, 431, "on a connection that had served one");
+    assert!(client.ends_within(SOON).await);
+    assert!(begun.elapsed() < Duration::from_secs(8), "it was the time that ended");
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_limit_of_a_head_can_be_set() {
     let (_upstream, gateway) = site("gateway_settings:\n  header_bytes_max: 2KiB\n").await;
     let (less, more) = ("x".repeat(1_500), "x".repeat(2_500));

@@ -90,6 +90,7 @@ struct Front {
 impl Front {
     /// Puts the door before a proxy.
     fn new(proxy: Arc<Proxy>, live: Arc<Live>) -> Self {
+        // Pingora gets those connections alone that begin with HTTP/2.
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         Front { gateway: Gateway::new(Arc::clone(&live)), proxy, live, options }

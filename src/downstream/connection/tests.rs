@@ -125,9 +125,12 @@ async fn who_sends_ahead_has_not_left() {
     poll_fn(|context| connection.poll_left(context)).await;
 }
 
+/// The version of a request; the status and headers of its answer; the body as it is sent; whether the connection lives on.
+type Case = (&'static str, u16, &'static [(&'static str, &'static str)], &'static str, bool);
+
 #[tokio::test]
 async fn an_answer_ends_as_its_head_says() {
-    let cases: [(&str, u16, &[(&'static str, &'static str)], &str, bool); 6] = [
+    let cases: [Case; 6] = [
         ("HTTP/1.1", 200, &[("content-length", "4")], "word", true),
         ("HTTP/1.1", 200, &[("transfer-encoding", "chunked")], "4\r\nword\r\n0\r\n\r\n", true),
         ("HTTP/1.1", 200, &[], "4\r\nword\r\n0\r\n\r\n", true),

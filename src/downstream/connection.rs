@@ -26,7 +26,7 @@ const READ_BYTES: usize = 16 * 1024;
 const LONG_READ_BYTES: usize = 64 * 1024;
 /// Lengths from which on it is.
 const LONG: u64 = READ_BYTES as u64 + 1;
-/// Pieces of a body up to this size are gathered before they are sent; a longer one is sent from where it lies.
+/// So much of an answer's body is gathered before it is sent; a longer piece goes in parts.
 const GATHERED_BYTES_MAX: usize = 16 * 1024;
 
 /// The error of a body that is not in the chunks it should be in.
@@ -337,11 +337,11 @@ impl Connection {
         match self.framing {
             _ if data.is_empty() => return,
             Framing::Chunks => chunked::put(data, &mut self.unsent.0),
-            Framing::UntilClose => self.unsent.0.extend_from_slice(data),
+            Framing::UntilClose => self.put(data),
             Framing::Length(left) => {
                 let count = usize::try_from(left).unwrap_or(usize::MAX).min(data.len());
                 self.framing = Framing::Length(left - count as u64);
-                self.unsent.0.extend_from_slice(&data[..count]);
+                self.put(&data[..count]);
             }
             Framing::Open | Framing::Over => return,
         }
@@ -351,7 +351,7 @@ impl Connection {
     /// Ends an answer's body. One that is shorter than its head said cannot end but with the connection.
     pub fn put_end(&mut self) {
         match self.framing {
-            Framing::Chunks => self.unsent.0.extend_from_slice(LAST_CHUNK),
+            Framing::Chunks => self.put(LAST_CHUNK),
             Framing::Length(0) | Framing::Over => {}
             Framing::Length(_) | Framing::UntilClose | Framing::Open => self.keeps_alive = false,
         }

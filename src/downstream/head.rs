@@ -4,7 +4,7 @@
 //! it the other way, which is how requests are smuggled. Bodies are taken in chunks or with a length.
 
 use crate::wire::chunked::Decoder;
-use crate::wire::head::put_line;
+use crate::wire::head::{length, put_line, tokens};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -98,13 +98,8 @@ struct Framing {
 
 impl Framing {
     fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Fault> {
-        let mut tokens = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         if name == CONTENT_LENGTH {
-            for token in tokens {
-                // The same length said twice is one length (RFC 9112, section 6.3).
-                let length = number(token).filter(|length| self.length.is_none_or(|before| before == *length));
-                self.length = Some(length.ok_or(Fault::Malformed)?);
-            }
+            self.length = Some(length(value, self.length).ok_or(Fault::Malformed)?);
         } else if name == TRANSFER_ENCODING {
             // No other coding is known here, and chunks are put around a body once.
             if self.is_chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
@@ -112,8 +107,10 @@ impl Framing {
             }
             self.is_chunked = true;
         } else if name == CONNECTION {
-            self.says_close |= tokens.clone().any(|token| token.eq_ignore_ascii_case(b"close"));
-            self.says_keep_alive |= tokens.any(|token| token.eq_ignore_ascii_case(b"keep-alive"));
+            for token in tokens(value) {
+                self.says_close |= token.eq_ignore_ascii_case(b"close");
+                self.says_keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+            }
         }
         Ok(())
     }
@@ -129,11 +126,6 @@ impl Framing {
             (false, length) => Ok((Body::Length(length.unwrap_or(0)), keeps_alive)),
         }
     }
-}
-
-fn number(text: &[u8]) -> Option<u64> {
-    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// The head of an answer as it is sent, with room behind it for `room` bytes. `keeps_alive` says that the connection serves

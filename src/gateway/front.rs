@@ -138,10 +138,8 @@ impl Front {
         arriving: Option<Arriving>,
     ) -> Option<Box<Connection>> {
         self.live.workers.get_or_init(Handle::current);
-        if let Inner::Http1(connection) = &mut inner
-            && (*shutdown.borrow() || self.live.is_closing())
-        {
-            connection.close();
+        if *shutdown.borrow() || self.live.is_closing() {
+            inner.close();
         }
         let _in_flight = self.live.enter();
         drop(arriving);
@@ -151,22 +149,16 @@ impl Front {
         // Boxed, here and below, so that a connection does not keep room for it while it waits or a stream runs.
         let rest = Box::pin(walk::run(&self.gateway, &self.proxy, wrapper, ctx, shutdown)).await;
         let (mut inner, completed) = cell.take_inner()?;
-        if let Inner::Http1(connection) = &mut inner
-            && cell.closes()
-        {
-            connection.close();
+        if cell.closes() {
+            inner.close();
         }
         match (rest, inner) {
             (Some(Rest::Stream(relay)), Inner::Http1(connection)) => Box::pin(run_on(relay, connection)).await,
             (Some(Rest::Answer(ready)), Inner::Http1(mut connection)) => {
                 let completed = Box::pin(ready.send(&mut connection)).await;
-                conclude(connection, completed).await
+                conclude(Inner::Http1(connection), completed).await
             }
-            (_, Inner::Http1(connection)) => conclude(connection, completed).await,
-            (_, Inner::Http2(session)) => {
-                Box::pin(conclude_http2(session, completed)).await;
-                None
-            }
+            (_, inner) => conclude(inner, completed).await,
         }
     }
 
@@ -226,30 +218,23 @@ impl Front {
 }
 
 /// Ends an exchange; gives the connection back when it can serve another request.
-async fn conclude(mut connection: Box<Connection>, completed: bool) -> Option<Box<Connection>> {
+async fn conclude(mut inner: Inner, completed: bool) -> Option<Box<Connection>> {
     if !completed {
         return None;
     }
-    if !connection.is_body_done() {
-        let rest = Box::pin(async { while let Ok(Some(_)) = connection.read_body().await {} });
-        tokio::time::timeout(LINGER_MAX, rest).await.ok()?;
+    if !inner.is_body_done() {
+        // What breaks in the middle of the rest is answered all the same, and ends the connection below.
+        let _ = tokio::time::timeout(LINGER_MAX, Box::pin(inner.drain_body())).await.ok()?;
     }
-    if connection.is_body_done() && connection.keeps_alive() {
-        return Some(connection);
-    }
-    connection.shutdown().await;
-    None
-}
-
-/// The same for a stream of HTTP/2, which serves one request.
-async fn conclude_http2(mut session: Box<ServerSession>, completed: bool) {
-    if completed {
-        let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
-        if tokio::time::timeout(LINGER_MAX, rest).await.is_ok() {
+    match inner {
+        Inner::Http1(connection) if connection.is_body_done() && connection.keeps_alive() => return Some(connection),
+        Inner::Http1(mut connection) => connection.shutdown().await,
+        Inner::Http2(session) => {
             // A client that has reset the stream needs no end of it.
-            let _ = session.finish().await;
+            let _ = Box::pin(session.finish()).await;
         }
     }
+    None
 }
 
 /// Lets a stream run to its end without the session; gives the connection back when it can serve another request.

@@ -75,6 +75,23 @@ impl Inner {
         }
     }
 
+    /// Throws the rest of the body away.
+    ///
+    /// # Errors
+    /// Where it cannot be read to its end.
+    pub async fn drain_body(&mut self) -> Result<()> {
+        while self.read_body().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Makes this request the connection's last; nothing over HTTP/2, where it has none to itself.
+    pub fn close(&mut self) {
+        match self {
+            Inner::Http1(connection) => connection.close(),
+            Inner::Http2(session) => session.set_keepalive(None),
+        }
+    }
+
     fn written(&self) -> Option<&ResponseHeader> {
         match self {
             Inner::Http1(connection) => connection.written(),
@@ -119,11 +136,8 @@ impl Replay {
 
     /// A custom session ignores the keep-alive settings of the hall; they reach the real one here.
     fn apply_close(&mut self) {
-        if self.cell.lock().close {
-            match self.inner_mut() {
-                Inner::Http1(connection) => connection.close(),
-                Inner::Http2(session) => session.set_keepalive(None),
-            }
+        if self.cell.closes() {
+            self.inner_mut().close();
         }
     }
 
@@ -328,8 +342,7 @@ impl Session for Replay {
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
-        while self.inner_mut().read_body().await?.is_some() {}
-        Ok(())
+        self.inner_mut().drain_body().await
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {

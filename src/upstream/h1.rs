@@ -6,6 +6,7 @@
 
 use super::pool::Home;
 use crate::wire::chunked::Decoder;
+use crate::wire::head::{length, number, tokens};
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode, Version, response::Parts};
@@ -394,22 +395,20 @@ fn collect(
     parts.headers.reserve(headers.len().min(HEADERS_USUAL));
     for header in headers {
         let Ok(name) = HeaderName::from_bytes(header.name.as_bytes()) else { continue };
-        let mut tokens = header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         if name == TRANSFER_ENCODING {
             framing.is_coded = true;
-            framing.is_chunked = tokens.next_back().is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
+            framing.is_chunked =
+                tokens(header.value).next_back().is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
             continue;
         } else if name == CONTENT_LENGTH {
-            for token in tokens {
-                let length = number(token).filter(|length| framing.length.is_none_or(|before| before == *length));
-                framing.length = Some(length.ok_or_else(|| invalid("the length of an answer"))?);
-            }
+            let length = length(header.value, framing.length);
+            framing.length = Some(length.ok_or_else(|| invalid("the length of an answer"))?);
             if number(header.value).is_some() {
                 framing.length_text = HeaderValue::from_maybe_shared(kept(header.value)).ok();
             }
             continue;
         } else if name == CONNECTION {
-            for token in tokens {
+            for token in tokens(header.value) {
                 framing.says_close |= token.eq_ignore_ascii_case(b"close");
                 framing.says_keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
             }
@@ -445,11 +444,6 @@ impl Framing {
         parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
         (Rest::UntilClose, false)
     }
-}
-
-fn number(text: &[u8]) -> Option<u64> {
-    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -8,13 +8,16 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdListener, UnixStream as StdStream};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, timeout_at};
 
 /// A word longer than this is none of ours.
-const WORD_BYTES_MAX: u64 = 64;
+const WORD_BYTES_MAX: usize = 64;
 /// How long a caller may take to say its word.
 const WORD_WAIT: Duration = Duration::from_secs(2);
+/// How long nobody is listened to after the socket itself has failed, as it does without a free descriptor.
+const FAULT_PAUSE: Duration = Duration::from_millis(200);
 /// Where the kernel lists sockets, abstract ones with an `@`.
 const SOCKETS: &str = "/proc/net/unix";
 
@@ -34,6 +37,13 @@ impl Role {
             Role::Supervise => "supervise",
         }
     }
+
+    fn command(self) -> &'static str {
+        match self {
+            Role::Serve => "reload",
+            Role::Supervise => "upgrade",
+        }
+    }
 }
 
 /// What a command came to.
@@ -44,11 +54,79 @@ pub struct Reply {
     pub done: bool,
 }
 
+/// The control socket of this process and the caller that is being listened to.
+pub struct Callers {
+    listener: Option<UnixListener>,
+    speaking: Option<Speaking>,
+}
+
+/// A caller that has not said its whole word yet.
+struct Speaking {
+    stream: UnixStream,
+    said: Vec<u8>,
+    until: Instant,
+}
+
+impl Callers {
+    /// Opens the socket. Where that is not possible the log says so, and nobody will ever call.
+    pub fn listen(role: Role, port: u16) -> Self {
+        let listener = open(role, port)
+            .inspect_err(|cause| log::warn!("`nanogate {}` will not find this process: {cause}", role.command()))
+            .ok();
+        Callers { listener, speaking: None }
+    }
+
+    /// The next caller that may command us, with its word. Callers that say nothing are hung up on. May be dropped and
+    /// called again: who was about to speak is listened to further.
+    pub async fn next(&mut self) -> (UnixStream, String) {
+        loop {
+            if self.speaking.is_none() {
+                self.speaking = Some(self.accept().await);
+            }
+            let heard = match &mut self.speaking {
+                Some(speaking) => timeout_at(speaking.until, speaking.listen()).await,
+                None => continue,
+            };
+            if let (Some(Speaking { stream, said, .. }), Ok(Ok(()))) = (self.speaking.take(), heard) {
+                return (stream, String::from_utf8_lossy(&said).trim().to_owned());
+            }
+        }
+    }
+
+    async fn accept(&self) -> Speaking {
+        let Some(listener) = &self.listener else { return std::future::pending().await };
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) if may_command(&stream) => {
+                    return Speaking { stream, said: Vec::new(), until: Instant::now() + WORD_WAIT };
+                }
+                Ok(_) => {}
+                Err(cause) => {
+                    log::warn!("the control socket failed: {cause}");
+                    tokio::time::sleep(FAULT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Speaking {
+    /// Reads up to the end of the line, of the connection or of what a word may be.
+    async fn listen(&mut self) -> io::Result<()> {
+        while self.said.len() < WORD_BYTES_MAX && !self.said.ends_with(b"\n") {
+            if self.stream.read_buf(&mut self.said).await? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Opens the control socket of this process.
 ///
 /// # Errors
 /// When the name is taken or sockets are not allowed.
-pub fn open(role: Role, port: u16) -> io::Result<UnixListener> {
+fn open(role: Role, port: u16) -> io::Result<UnixListener> {
     let name = format!("nanogate/{}/{port}/{}/{}", role.word(), pid_namespace(), std::process::id());
     let listener = StdListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
     listener.set_nonblocking(true)?;
@@ -60,24 +138,6 @@ pub fn open(role: Role, port: u16) -> io::Result<UnixListener> {
 fn pid_namespace() -> String {
     let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     link.to_string_lossy().chars().filter(char::is_ascii_digit).collect()
-}
-
-/// Accepts one caller and reads its word; none for a caller that may not command us or says nothing.
-///
-/// # Errors
-/// When the socket itself fails.
-pub async fn accept(listener: &UnixListener) -> io::Result<Option<(UnixStream, String)>> {
-    let (mut stream, _) = listener.accept().await?;
-    if !may_command(&stream) {
-        return Ok(None);
-    }
-    let mut word = String::new();
-    let (read, _) = stream.split();
-    let mut line = tokio::io::BufReader::new(read.take(WORD_BYTES_MAX));
-    match tokio::time::timeout(WORD_WAIT, line.read_line(&mut word)).await {
-        Ok(Ok(_)) => Ok(Some((stream, word.trim().to_owned()))),
-        _ => Ok(None),
-    }
 }
 
 /// Root and the user we run as.
@@ -185,14 +245,48 @@ mod tests {
 
     #[tokio::test]
     async fn a_word_gets_its_answer() {
-        let listener = open(Role::Supervise, 1).expect("the name is free");
+        let mut callers = Callers::listen(Role::Supervise, 1);
         let asking = tokio::task::spawn_blocking(|| command(Role::Supervise, Some(1), "upgrade", WORD_WAIT));
-        let (stream, word) = accept(&listener).await.unwrap().expect("we may command ourselves");
+        let (stream, word) = callers.next().await;
         assert_eq!(word, "upgrade");
         answer(stream, Reply { text: "one\ntwo".to_owned(), done: false }).await;
         let reply = asking.await.unwrap().unwrap();
         assert_eq!((reply.text.as_str(), reply.done), ("one\ntwo", false));
-        drop(listener);
+        drop(callers);
         assert!(command(Role::Supervise, Some(1), "upgrade", WORD_WAIT).is_err());
+    }
+
+    fn call(port: u16) -> StdStream {
+        let name = format!("nanogate/serve/{port}/{}/{}", pid_namespace(), std::process::id());
+        StdStream::connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).expect("somebody listens")
+    }
+
+    #[tokio::test]
+    async fn who_is_about_to_speak_when_something_else_happens_is_heard_all_the_same() {
+        let mut callers = Callers::listen(Role::Serve, 2);
+        let mut caller = call(2);
+        for part in ["", "re", "lo"] {
+            write!(caller, "{part}").unwrap();
+            // Something else is ready as soon as the caller has been looked at.
+            tokio::select! {
+                biased;
+                _ = callers.next() => panic!("the word has no end yet"),
+                () = async {} => {}
+            }
+        }
+        writeln!(caller, "ad").unwrap();
+        assert_eq!(callers.next().await.1, "reload");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_or_too_much_keeps_nobody_waiting() {
+        let mut callers = Callers::listen(Role::Serve, 3);
+        let mut silent = call(3);
+        let mut loud = call(3);
+        let words = "x".repeat(2 * WORD_BYTES_MAX);
+        write!(loud, "{words}").unwrap();
+        let (_, word) = callers.next().await;
+        assert!(word.len() >= WORD_BYTES_MAX && words.starts_with(&word), "{word}");
+        assert_eq!(io::Read::read(&mut silent, &mut [0]).unwrap(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! The background service that listens for wishes of the operator: SIGHUP and `nanogate reload`, SIGUSR1 before a
 //! hand-over, and the configuration file itself when it is watched.
 
-use super::control::{self, Reply, Role};
+use super::control::{self, Callers, Reply, Role};
 use super::reload::{Outcome, Reloader};
 use crate::config;
 use crate::snapshot::Live;
@@ -12,7 +12,7 @@ use pingora_core::services::background::BackgroundService;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -36,9 +36,7 @@ impl Warden {
     }
 
     async fn serve(&self, mut hangup: Signal, mut closing: Signal) {
-        let socket = control::open(Role::Serve, self.port)
-            .inspect_err(|cause| log::warn!("`nanogate reload` will not find this process: {cause}"))
-            .ok();
+        let mut callers = Callers::listen(Role::Serve, self.port);
         let changed = Arc::new(Notify::new());
         let watching = self.live.snapshot().config.gateway.watch;
         let _watcher = watching.then(|| watch(self.reloader.path(), Arc::clone(&changed)));
@@ -51,7 +49,7 @@ impl Warden {
                 }
                 // The next generation serves already and takes the commands from here on.
                 _ = closing.recv() => return self.live.close_connections(),
-                caller = accept(socket.as_ref()) => self.answer(caller).await,
+                (stream, word) = callers.next() => self.answer(stream, &word).await,
                 () = changed.notified() => {
                     tokio::time::sleep(SETTLE).await;
                     self.reload_if_changed().await;
@@ -62,16 +60,8 @@ impl Warden {
     }
 
     /// Serves one caller of the control socket.
-    async fn answer(&self, caller: std::io::Result<Option<(UnixStream, String)>>) {
-        let (stream, word) = match caller {
-            Ok(Some(caller)) => caller,
-            Ok(None) => return,
-            Err(cause) => {
-                log::warn!("the control socket failed: {cause}");
-                return tokio::time::sleep(SETTLE).await;
-            }
-        };
-        let reply = match word.as_str() {
+    async fn answer(&self, stream: UnixStream, word: &str) {
+        let reply = match word {
             "reload" => match self.reloader.reload().await {
                 Outcome::Taken(text) => Reply { text, done: true },
                 Outcome::Refused(text) => Reply { text, done: false },
@@ -88,14 +78,6 @@ impl Warden {
         if self.live.snapshot().config.source.hash != hash && self.reloader.is_news(&hash) {
             self.reloader.reload().await;
         }
-    }
-}
-
-/// The next caller; never, when there is no socket.
-async fn accept(socket: Option<&UnixListener>) -> std::io::Result<Option<(UnixStream, String)>> {
-    match socket {
-        Some(socket) => control::accept(socket).await,
-        None => std::future::pending().await,
     }
 }
 

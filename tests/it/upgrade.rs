@@ -1,6 +1,9 @@
 //! Upgrade: a new generation takes over from the old one, or does not, and no client notices either.
 
+use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -80,6 +83,32 @@ async fn a_second_upgrade_waits_for_the_first_unless_asked_otherwise() {
     let (code, text) = command(&gateway, &["upgrade", "--anyway"]).await;
     assert_eq!(code, 0, "{text}");
     assert_eq!(children(&gateway).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_comes_while_something_else_happens_is_answered() {
+    let upstream = standin(Script::auto()).await;
+    let gateway = supervised(&upstream).await;
+    let mut caller = call(&gateway);
+    for n in 1..=3 {
+        let status = std::process::Command::new("kill").args(["-HUP", &gateway.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()));
+        assert!(eventually(DEADLINE, || gateway.log().matches(" is live: ").count() >= n).await, "{}", gateway.log());
+    }
+    writeln!(caller, "dance").expect("the supervisor has not hung up");
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).expect("the supervisor answers");
+    assert_eq!(answer, "`dance` is not understood\nfailed\n");
+}
+
+/// A connection to the control socket of the supervisor, over which nothing has been said yet.
+fn call(gateway: &Gateway) -> UnixStream {
+    let listing = std::fs::read_to_string("/proc/net/unix").expect("Linux lists its sockets");
+    let prefix = format!("nanogate/supervise/{}/", gateway.address().port());
+    let mut names = listing.lines().filter_map(|line| line.rsplit(' ').next()?.strip_prefix('@'));
+    let name = names.find(|name| name.starts_with(&prefix));
+    let address = UnixAddress::from_abstract_name(name.expect("the supervisor listens")).expect("a short name");
+    UnixStream::connect_addr(&address).expect("the supervisor listens")
 }
 
 #[tokio::test(flavor = "multi_thread")]

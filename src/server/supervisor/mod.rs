@@ -7,7 +7,7 @@
 mod child;
 mod sockets;
 
-use super::control::{self, Reply, Role};
+use super::control::{self, Callers, Reply, Role};
 pub use child::READY;
 use child::{Child, Start, Started};
 use nix::sys::signal::{Signal, kill};
@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -128,9 +128,7 @@ impl Supervisor {
             return 1;
         };
         let port = self.supervision.listen.first().map_or(0, SocketAddr::port);
-        let socket = control::open(Role::Supervise, port)
-            .inspect_err(|cause| log::warn!("`nanogate upgrade` will not find this process: {cause}"))
-            .ok();
+        let mut callers = Callers::listen(Role::Supervise, port);
         self.start(None);
         loop {
             if let Some(code) = self.finished() {
@@ -144,7 +142,7 @@ impl Supervisor {
                 _ = usr2.recv() => self.upgrade(None, false),
                 _ = chld.recv() => self.reap(),
                 Some(event) = events.recv() => self.note(event),
-                caller = accept(socket.as_ref()) => self.command(caller),
+                (stream, word) = callers.next() => self.command(stream, &word),
             }
         }
     }
@@ -155,9 +153,8 @@ impl Supervisor {
         (nobody && (self.ending || self.exit_code.is_some())).then(|| self.exit_code.unwrap_or(0))
     }
 
-    fn command(&mut self, caller: std::io::Result<Option<(UnixStream, String)>>) {
-        let Ok(Some((stream, word))) = caller else { return };
-        match word.as_str() {
+    fn command(&mut self, stream: UnixStream, word: &str) {
+        match word {
             "upgrade" => self.upgrade(Some(stream), false),
             "upgrade anyway" => self.upgrade(Some(stream), true),
             other => reply(Some(stream), false, format!("`{other}` is not understood")),
@@ -362,12 +359,5 @@ fn send(pid: Pid, signal: Signal) {
 fn reply(caller: Option<UnixStream>, done: bool, text: String) {
     if let Some(stream) = caller {
         tokio::spawn(control::answer(stream, Reply { text, done }));
-    }
-}
-
-async fn accept(socket: Option<&UnixListener>) -> std::io::Result<Option<(UnixStream, String)>> {
-    match socket {
-        Some(socket) => control::accept(socket).await,
-        None => std::future::pending().await,
     }
 }

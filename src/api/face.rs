@@ -3,6 +3,7 @@
 //! Works on one JSON document, a frame of a stream or a whole answer, by splicing; everything else keeps its bytes.
 //! What it reads on the way (usage, price, an end, an error) is handed back as facts.
 
+use super::content;
 use super::dialect::Dialect;
 use super::error::UpstreamError;
 use super::render;
@@ -65,6 +66,8 @@ pub struct Facts {
     pub ended: bool,
     /// It is an answer and not only an error: there is a list of choices, whatever it holds, or a response object.
     pub has_content: bool,
+    /// It says more than that an answer is on its way; of a frame of a stream (see [`content`]).
+    pub speaks: bool,
     /// An error, and the status it names when it names one.
     pub error: Option<(UpstreamError, Option<u16>)>,
 }
@@ -83,9 +86,9 @@ impl Facts {
 /// When the data is no JSON object: it passes unchanged and is counted by the caller.
 pub fn frame(dialect: Dialect, data: &Bytes, face: &Face) -> Result<(Shown, Facts), json::SkimError> {
     let skim = json::skim_answer(data, json::DEPTH_MAX_DEFAULT)?;
-    let mut editor = Editor::new(dialect, data, &skim, face);
-    editor.walk("\"delta\"");
-    Ok(editor.finish(true))
+    let mut editor = Editor::new(dialect, data, &skim, face, Part::Delta);
+    editor.walk();
+    Ok(editor.finish())
 }
 
 /// Shows a whole answer.
@@ -94,13 +97,32 @@ pub fn frame(dialect: Dialect, data: &Bytes, face: &Face) -> Result<(Shown, Fact
 /// When the body is no JSON object.
 pub fn answer(dialect: Dialect, body: &Bytes, face: &Face) -> Result<(Shown, Facts), json::SkimError> {
     let skim = json::skim_answer(body, json::DEPTH_MAX_DEFAULT)?;
-    let mut editor = Editor::new(dialect, body, &skim, face);
-    editor.walk("\"message\"");
-    Ok(editor.finish(false))
+    let mut editor = Editor::new(dialect, body, &skim, face, Part::Message);
+    editor.walk();
+    Ok(editor.finish())
+}
+
+/// What a choice holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// A piece, in a frame of a stream.
+    Delta,
+    /// All of it, in a whole answer.
+    Message,
+}
+
+impl Part {
+    fn key(self) -> &'static [u8] {
+        match self {
+            Part::Delta => b"\"delta\"",
+            Part::Message => b"\"message\"",
+        }
+    }
 }
 
 struct Editor<'d> {
     dialect: Dialect,
+    part: Part,
     doc: &'d Bytes,
     skim: &'d Skim,
     face: &'d Face,
@@ -108,15 +130,18 @@ struct Editor<'d> {
     facts: Facts,
     usage_at: Option<usize>,
     no_choices: bool,
+    /// The document names itself an announcement, or has choices, which tell more.
+    announces: bool,
 }
 
 impl<'d> Editor<'d> {
-    fn new(dialect: Dialect, doc: &'d Bytes, skim: &'d Skim, face: &'d Face) -> Self {
-        let splice = Splice::new(doc, skim);
-        Editor { dialect, doc, skim, face, splice, facts: Facts::default(), usage_at: None, no_choices: false }
+    fn new(dialect: Dialect, doc: &'d Bytes, skim: &'d Skim, face: &'d Face, part: Part) -> Self {
+        let (splice, facts) = (Splice::new(doc, skim), Facts::default());
+        let (usage_at, no_choices, announces) = (None, false, false);
+        Editor { dialect, part, doc, skim, face, splice, facts, usage_at, no_choices, announces }
     }
 
-    fn walk(&mut self, part: &str) {
+    fn walk(&mut self) {
         for (index, member) in self.skim.members().iter().enumerate() {
             let value = member.value_span();
             match (&self.doc[member.key_span()], member.kind) {
@@ -126,7 +151,12 @@ impl<'d> Editor<'d> {
                     self.usage_at = Some(index);
                 }
                 (b"\"x_nanogpt_pricing\"", Kind::Object) => self.facts.pricing = Some(self.doc.slice(value)),
-                (b"\"choices\"", Kind::Array) => self.walk_choices(index, part),
+                (b"\"choices\"", kind) => {
+                    self.announces |= self.dialect == Dialect::Chat;
+                    if kind == Kind::Array {
+                        self.walk_choices(index);
+                    }
+                }
                 (b"\"message\"", Kind::Object) if self.dialect == Dialect::Messages => self.walk_nested(index),
                 (b"\"response\"", Kind::Object) if self.dialect == Dialect::Responses => self.walk_nested(index),
                 // A response that failed names its error and is one all the same.
@@ -147,8 +177,9 @@ impl<'d> Editor<'d> {
         }
     }
 
-    fn walk_choices(&mut self, index: usize, part: &str) {
-        let choices = &self.doc[self.skim.members()[index].value_span()];
+    fn walk_choices(&mut self, index: usize) {
+        let doc = self.doc;
+        let choices = &doc[self.skim.members()[index].value_span()];
         self.facts.has_content = true;
         self.no_choices = true;
         let (mut patches, mut walk) = (Vec::new(), Walk::new(choices));
@@ -156,7 +187,7 @@ impl<'d> Editor<'d> {
         let mut place = 0;
         while walk.item().is_some() {
             self.no_choices = false;
-            let (choice, finished) = self.walk_choice(&mut walk, choices, part, &mut patches);
+            let (choice, finished) = self.walk_choice(&mut walk, choices, &mut patches);
             let bit = 1 << choice.unwrap_or(place).min(63);
             place += 1;
             self.facts.choices |= bit;
@@ -168,56 +199,56 @@ impl<'d> Editor<'d> {
     }
 
     /// Over one choice: the index it names, and whether it names a reason to be finished.
-    fn walk_choice(
-        &self,
-        walk: &mut Walk<'_>,
-        choices: &[u8],
-        part: &str,
-        patches: &mut Vec<Patch>,
-    ) -> (Option<u64>, bool) {
+    fn walk_choice(&mut self, walk: &mut Walk<'_>, choices: &[u8], patches: &mut Vec<Patch>) -> (Option<u64>, bool) {
         let (mut choice, mut finished) = (None, false);
         if !walk.enter(b'{') {
             walk.skip();
             return (choice, finished);
         }
         while let Some((key, kind)) = walk.member() {
-            match &choices[key] {
+            let key = &choices[key];
+            if key == self.part.key() && walk.enter(b'{') {
+                self.walk_part(walk, choices, patches);
+                continue;
+            }
+            let value = walk.skip().unwrap_or_default();
+            match key {
                 b"\"finish_reason\"" => {
                     finished = kind != Kind::Null;
-                    walk.skip();
+                    self.facts.speaks |= finished;
                 }
-                b"\"index\"" => choice = walk.skip().and_then(|value| number(&choices[value])).or(choice),
-                name if name == part.as_bytes() && self.face.reasoning != Reasoning::Untouched && walk.enter(b'{') => {
-                    self.show_reasoning(walk, choices, patches);
-                }
-                _ => {
-                    walk.skip();
-                }
+                b"\"index\"" => choice = number(&choices[value]).or(choice),
+                b"\"text\"" => self.facts.speaks |= !content::is_empty(&choices[value], kind),
+                _ => {}
             }
         }
         (choice, finished)
     }
 
-    /// Renames or doubles `reasoning` inside one delta or message, unless `reasoning_content` is there already.
-    fn show_reasoning(&self, walk: &mut Walk<'_>, choices: &[u8], patches: &mut Vec<Patch>) {
+    /// Over a delta or message: whether it says more than who speaks. Its `reasoning` is renamed or doubled, unless
+    /// `reasoning_content` is there already.
+    fn walk_part(&mut self, walk: &mut Walk<'_>, choices: &[u8], patches: &mut Vec<Patch>) {
         let (mut found, mut is_there) = (None, false);
         while let Some((key, kind)) = walk.member() {
-            let value = walk.skip();
+            let Some(value) = walk.skip() else { break };
             match &choices[key.clone()] {
+                b"\"role\"" => continue,
                 b"\"reasoning_content\"" => is_there = true,
-                b"\"reasoning\"" if kind != Kind::Null => found = value.map(|value| (key, value)),
+                b"\"reasoning\"" if kind != Kind::Null => found = Some((key, value.clone())),
                 _ => {}
             }
+            self.facts.speaks |= !content::is_empty(&choices[value], kind);
         }
         let Some((key, value)) = found.filter(|_| !is_there) else { return };
         let (range, bytes) = match self.face.reasoning {
+            Reasoning::Untouched => return,
             Reasoning::Both => {
                 let mut twin = b"\"reasoning_content\":".to_vec();
                 twin.extend_from_slice(&choices[value]);
                 twin.push(b',');
                 (key.start..key.start, twin)
             }
-            _ => (key, b"\"reasoning_content\"".to_vec()),
+            Reasoning::Renamed => (key, b"\"reasoning_content\"".to_vec()),
         };
         patches.push(Patch { range, bytes: bytes.into() });
     }
@@ -248,6 +279,7 @@ impl<'d> Editor<'d> {
     fn note_type(&mut self, value: &[u8]) {
         let Some(kind) = json::string(value) else { return };
         self.facts.ended |= self.dialect.is_final_event(&kind);
+        self.announces |= content::announces(self.dialect, &kind);
         if kind == "error" && self.dialect == Dialect::Responses && self.facts.error.is_none() {
             // The event's own members are the error: `{"type":"error","code":…,"message":…}`.
             self.facts.error = render::read_object(self.dialect, self.doc).map(|error| (error, None));
@@ -261,8 +293,9 @@ impl<'d> Editor<'d> {
     }
 
     /// Usage nobody asked for is hidden in streams only: a plain answer always shows it.
-    fn finish(mut self, in_stream: bool) -> (Shown, Facts) {
-        let hide = in_stream && !self.face.usage && self.dialect == Dialect::Chat;
+    fn finish(mut self) -> (Shown, Facts) {
+        self.facts.speaks |= !self.announces;
+        let hide = self.part == Part::Delta && !self.face.usage && self.dialect == Dialect::Chat;
         if let (true, Some(index)) = (hide, self.usage_at) {
             if self.no_choices {
                 return (Shown::Dropped, self.facts);
@@ -364,6 +397,49 @@ mod tests {
             shown(Dialect::Responses, r#"{"type":"response.completed","response":{"model":"up","output":[]}}"#, &face);
         assert_eq!(text, r#"{"type":"response.completed","response":{"model":"mine","output":[]}}"#);
         assert!(facts.ended);
+    }
+
+    #[test]
+    fn roles_and_empty_texts_announce_and_everything_else_is_content() {
+        for (data, content) in [
+            (r#"{"choices":[{"delta":{"role":"assistant"},"finish_reason":null}]}"#, false),
+            (r#"{"choices":[{"delta":{"role":"assistant","content":"","tool_calls":[ ],"refusal":null}}]}"#, false),
+            (r#"{"choices":[{"delta":{}}]}"#, false),
+            (r#"{"choices":[{"delta":{"audio":{ }}}]}"#, false),
+            (r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, false),
+            (r#"{"choices":null}"#, false),
+            (r#"{"choices":[{"text":"","finish_reason":null}]}"#, false),
+            (r#"{"choices":[{"text":"a"}]}"#, true),
+            (r#"{"choices":[{"delta":{"content":"a"}}]}"#, true),
+            (r#"{"choices":[{"delta":{"reasoning":"a","content":""}}]}"#, true),
+            (r#"{"choices":[{"delta":{"reasoning_content":"a","content":""}}]}"#, true),
+            (r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#, true),
+            (r#"{"choices":[{"delta":{}},{"index":1,"delta":{"content":"b"}}]}"#, true),
+            (r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#, true),
+            (r#"{"b64_json":"..."}"#, true),
+        ] {
+            for reasoning in [Reasoning::Renamed, Reasoning::Untouched] {
+                assert_eq!(shown(Dialect::Chat, data, &face(true, reasoning)).1.speaks, content, "{data}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_other_dialects_name_their_announcements() {
+        for (dialect, kind, content) in [
+            (Dialect::Messages, "message_start", false),
+            (Dialect::Messages, "ping", false),
+            (Dialect::Messages, "content_block_start", true),
+            (Dialect::Responses, "response.created", false),
+            (Dialect::Responses, "response.in_progress", false),
+            (Dialect::Responses, "response.queued", false),
+            (Dialect::Responses, "response.output_item.added", true),
+        ] {
+            let data = Bytes::from(format!(r#"{{"x":1,"type":"{kind}","choices":[]}}"#));
+            let (_, facts) = frame(dialect, &data, &Face::untouched()).expect("the test's frame is JSON");
+            assert_eq!(facts.speaks, content, "{kind}");
+        }
+        assert!(shown(Dialect::Responses, "{}", &Face::untouched()).1.speaks);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! error frame, and an end that is no end is said to be one.
 
 use super::likeness::Likeness;
-use crate::api::content;
 use crate::api::dialect::Dialect;
 use crate::api::error::{self, ApiError};
 use crate::api::face::{self, Face, Facts, Shown};
@@ -168,7 +167,7 @@ impl Stream {
             let last = LastWords { bytes: std::mem::take(out).finish(), cause: "upstream_error_frame", status };
             return Some(Passed { bytes: Bytes::new(), last_words: Some(last) });
         }
-        self.announcing = self.announcing && !content::begins(self.dialect, &data);
+        self.announcing &= !facts.speaks;
         let shown = match shown {
             Shown::AsIs => frame.bytes.clone(),
             Shown::Changed(data) => frame.with_data(&data),

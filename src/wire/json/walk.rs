@@ -37,6 +37,9 @@ pub fn kind_of(value: &[u8]) -> Option<Kind> {
 
 /// A place in a value, for who looks into several levels of it without reading any byte twice.
 ///
+/// Its steps are no part of the loops that take them: a stream's first frame goes through many, and what counts there is how
+/// much code is fetched.
+///
 /// At a value one either steps over it ([`Walk::skip`]) or into it ([`Walk::enter`]); inside a container one goes from
 /// member to member or item to item until there is none, which is also the step out of it.
 pub struct Walk<'d> {
@@ -58,6 +61,7 @@ impl<'d> Walk<'d> {
     }
 
     /// To the value of the next member: its key with the quotes, and what it is. None behind the last, and out of it.
+    #[inline(never)]
     pub fn member(&mut self) -> Option<(Range<usize>, Kind)> {
         let key = self.next(b'}')?;
         let key = key..string_end(self.bytes, key)?;
@@ -70,12 +74,14 @@ impl<'d> Walk<'d> {
     }
 
     /// To the next item, and what it is. None behind the last, and out of it.
+    #[inline(never)]
     pub fn item(&mut self) -> Option<Kind> {
         let item = self.next(b']')?;
         Kind::starting_with(*self.bytes.get(item)?)
     }
 
     /// Over the value at this place; to the end of all bytes, when there is none.
+    #[inline(never)]
     pub fn skip(&mut self) -> Option<Range<usize>> {
         let start = self.at;
         let kind = self.bytes.get(start).and_then(|first| Kind::starting_with(*first));

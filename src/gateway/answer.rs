@@ -147,38 +147,45 @@ pub async fn preflight(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     send(session, ctx, head, body).await
 }
 
+/// Sets a header. The map's code is not made a part of each place that sets one: what a stream's first frame waits for is
+/// code that has to be fetched.
+#[inline(never)]
+pub fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    headers.insert(name, value);
+}
+
 /// The headers every answer of the gateway carries.
 pub fn identify(ctx: &Ctx, headers: &mut HeaderMap) {
-    headers.insert(&names::CALL_ID, ctx.call_id.clone());
+    set(headers, &names::CALL_ID, ctx.call_id.clone());
     headers.entry(&names::REQUEST_ID).or_insert_with(|| ctx.request_id.clone());
     if ctx.cross_origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+        set(headers, &header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        set(headers, &header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
     }
 }
 
 /// What the gateway did for this request, in LiteLLM's header names and our own.
 pub fn decorate(ctx: &Ctx, headers: &mut HeaderMap) {
     let Some(plan) = &ctx.plan else { return };
-    headers.insert(&names::ATTEMPTED_RETRIES, counted(plan.retries_made()));
-    headers.insert(&names::ATTEMPTED_FALLBACKS, counted(plan.fallbacks_made()));
+    set(headers, &names::ATTEMPTED_RETRIES, counted(plan.retries_made()));
+    set(headers, &names::ATTEMPTED_FALLBACKS, counted(plan.fallbacks_made()));
     let deployment = ctx.attempt.as_ref().map(|attempt| &ctx.snapshot.deployments[attempt.deployment]);
     let group = match deployment.filter(|deployment| *deployment.group == *plan.resolved().group.name) {
         Some(deployment) => deployment.group_header.clone(),
         None => HeaderValue::from_str(&plan.resolved().group.name).ok(),
     };
     if let Some(group) = group {
-        headers.insert(&names::MODEL_GROUP, group);
+        set(headers, &names::MODEL_GROUP, group);
     }
     if let Some(id) = deployment.and_then(|deployment| deployment.id_header.clone()) {
-        headers.insert(&names::MODEL_ID, id);
+        set(headers, &names::MODEL_ID, id);
     }
     if !ctx.hedge.is_empty() {
-        headers.insert(&names::HEDGE, HeaderValue::from_static(ctx.hedge));
+        set(headers, &names::HEDGE, HeaderValue::from_static(ctx.hedge));
     }
-    headers.insert(&names::OVERHEAD_MS, thousandths(ctx.started.elapsed().saturating_sub(ctx.upstream_time)));
+    set(headers, &names::OVERHEAD_MS, thousandths(ctx.started.elapsed().saturating_sub(ctx.upstream_time)));
     if let Some(dropped) = dropped_header(&ctx.dropped) {
-        headers.insert(&names::DROPPED_PARAMS, dropped);
+        set(headers, &names::DROPPED_PARAMS, dropped);
     }
 }
 

@@ -139,9 +139,9 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     ctx.cell
         .with_clock(|clock| *clock = Clock { head: None, content, silence: Some(silence), heard, comment, ..*clock });
     if events {
-        shown.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        shown.headers.insert(&names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
-        shown.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        answer::set(&mut shown.headers, &header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        answer::set(&mut shown.headers, &names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        answer::set(&mut shown.headers, &header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         let frame_bytes_max = gateway_settings.frame_bytes_max as usize;
         let face = face_of(ctx, signed);
         let stream = Stream::new(super::accept::dialect(ctx), face, frame_bytes_max, ends_with_mark(ctx));
@@ -159,7 +159,7 @@ pub fn downstream_head(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     } else {
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
             if let Some(value) = head.headers.get(&name) {
-                shown.headers.insert(name, value.clone());
+                answer::set(&mut shown.headers, &name, value.clone());
             }
         }
         ctx.answer = Answer::Raw;
@@ -363,7 +363,7 @@ fn whole(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
         log::warn!("an answer above {JUDGED_BYTES_MAX} bytes is passed on unjudged");
         let document = std::mem::take(&mut collected.body).freeze();
         let Some(mut head) = take_head(ctx) else { return Ok(()) };
-        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        answer::set(&mut head.headers, &header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         ctx.head_at = Some(Instant::now());
         ctx.cell.release(head);
         *body = Some(document);
@@ -420,7 +420,7 @@ fn judge(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()>
 fn show(body: &mut Option<Bytes>, document: Bytes, ctx: &mut Ctx) -> Result<()> {
     let Some(mut head) = take_head(ctx) else { return Ok(()) };
     head.headers.remove(header::TRANSFER_ENCODING);
-    head.headers.insert(header::CONTENT_LENGTH, decimal(document.len()));
+    answer::set(&mut head.headers, &header::CONTENT_LENGTH, decimal(document.len()));
     ctx.status = head.status.as_u16();
     ctx.head_at = Some(Instant::now());
     ctx.first_byte_at = ctx.head_at;
@@ -459,7 +459,7 @@ fn judge_error(body: &mut Option<Bytes>, document: &Bytes, status: u16, ctx: &mu
     if let Answer::Whole(mut collected) = std::mem::replace(&mut ctx.answer, Answer::Raw) {
         answer::advise(ctx, &mut collected.head.headers, cause);
         collected.head.status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        collected.head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer::set(&mut collected.head.headers, &header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         ctx.answer = Answer::Whole(collected);
     }
     ctx.end = recover::outcome_of_status(status);

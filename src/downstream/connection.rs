@@ -9,16 +9,15 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::protocols::{SocketDigest, Stream};
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 /// Bytes of a read. They lie on the stack until it is known how many come: a connection that waits needs no room.
 const READ_BYTES: usize = 16 * 1024;
@@ -50,9 +49,9 @@ enum Framing {
 
 /// A client's connection.
 #[derive(Debug)]
-pub struct Connection {
-    stream: Stream,
-    socket: Option<Arc<SocketDigest>>,
+pub struct Connection<S = TcpStream> {
+    stream: S,
+    client: SocketAddr,
     /// Read, and not yet handed out.
     read: Bytes,
     head: Option<Box<RequestHeader>>,
@@ -68,13 +67,12 @@ pub struct Connection {
     keeps_alive: bool,
 }
 
-impl Connection {
-    /// A connection that was accepted. It should have no buffer of its own.
-    pub fn new(stream: Stream) -> Self {
-        let socket = stream.get_socket_digest();
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A connection that was accepted from `client`.
+    pub fn new(stream: S, client: SocketAddr) -> Self {
         Connection {
             stream,
-            socket,
+            client,
             read: Bytes::new(),
             head: None,
             body: Body::Length(0),
@@ -88,13 +86,13 @@ impl Connection {
     }
 
     /// The client's address.
-    pub fn client_addr(&self) -> Option<&SocketAddr> {
-        self.socket.as_ref()?.peer_addr()
+    pub fn client_addr(&self) -> &SocketAddr {
+        &self.client
     }
 
-    /// The address it connected to.
-    pub fn server_addr(&self) -> Option<&SocketAddr> {
-        self.socket.as_ref()?.local_addr()
+    /// The connection itself, and what has been read and not handed out.
+    pub fn into_parts(self) -> (S, Bytes) {
+        (self.stream, self.read)
     }
 
     // Requests.
@@ -102,6 +100,29 @@ impl Connection {
     /// Waits for the beginning of a request, unless some of it has come already; false when the connection is over.
     pub async fn begins(&mut self) -> bool {
         !self.read.is_empty() || poll_fn(|context| self.poll_read(context)).await.is_ok_and(|count| count > 0)
+    }
+
+    /// Whether the connection begins with these bytes; reads no more than it takes to tell.
+    ///
+    /// # Errors
+    /// When it is over before that.
+    pub async fn begins_with(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        loop {
+            let count = self.read.len().min(bytes.len());
+            if self.read[..count] != bytes[..count] || count == bytes.len() {
+                return Ok(self.read[..count] == bytes[..count]);
+            }
+            let read = poll_fn(|context| {
+                let begun = std::mem::take(&mut self.read);
+                let read = self.poll_read(context);
+                self.read =
+                    if self.read.is_empty() { begun } else { [begun, std::mem::take(&mut self.read)].concat().into() };
+                read
+            });
+            if read.await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
     }
 
     /// Reads a head of at most `bytes_max`; false when the connection is over.
@@ -411,7 +432,12 @@ impl Connection {
     }
 }
 
-fn poll_write(stream: &mut Stream, context: &mut Context<'_>, bytes: &[u8], taken: &mut usize) -> Poll<io::Result<()>> {
+fn poll_write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+    taken: &mut usize,
+) -> Poll<io::Result<()>> {
     while *taken < bytes.len() {
         match ready!(Pin::new(&mut *stream).poll_write(context, &bytes[*taken..]))? {
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

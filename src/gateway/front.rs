@@ -24,19 +24,23 @@ use crate::upstream::connector::PoolingConnector;
 use crate::upstream::head::decimal;
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode, header};
-use pingora_core::apps::ServerApp;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora_core::protocols::Stream;
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::server::ShutdownWatch;
+use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream, l4};
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::services::listening::Service;
+use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
+use pingora_core::services::Service;
 use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
 
 /// After an answer that came before the end of the body, the rest is thrown away for at most so long, so that the
 /// client can read the answer before the connection is reset.
@@ -45,72 +49,105 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// A connection that was accepted just before the drain may still send its first head for so long.
 const FIRST_HEAD_MAX: Duration = Duration::from_millis(500);
 
+/// A connection to this process itself is there at once.
+const PROXY_MAX: Duration = Duration::from_secs(5);
+
 /// What a client that speaks HTTP/2 begins with (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The proxy behind the door.
 pub type Proxy = HttpProxy<Gateway, PoolingConnector>;
 
-/// The application behind the listening socket: the proxy, and before it the door.
-///
-/// The proxy can be built with a connector of our own only as a service, which then keeps it. Such a service gives
-/// each connection to a function together with the proxy, if it is told that all of them are of a custom protocol.
-pub fn service(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Service<Proxy> {
-    let mut options = HttpServerOptions::default();
-    options.force_custom = true;
-    let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool));
-    let behind = Arc::clone(live);
-    let front = OnceLock::new();
-    let serve = move |proxy, stream, shutdown: &ShutdownWatch| {
-        let front: &Arc<Front> = front.get_or_init(|| Arc::new(Front::new(proxy, Arc::clone(&behind))));
-        // Counted at once: a process that ends may not overlook a connection it has accepted.
-        let arriving = behind.arrive();
-        // A task of its own: Pingora's keeps 12 KB for a handshake that is over.
-        tokio::spawn(Arc::clone(front).serve(stream, shutdown.clone(), arriving));
-        Box::pin(std::future::ready(None)) as Handed
-    };
-    ProxyServiceBuilder::new(conf, Gateway::new(Arc::clone(live)))
-        .name("gateway")
-        .server_options(options)
-        .custom(connector, Arc::new(serve))
-        .build()
-}
-
 /// What Pingora waits for when it has handed a connection over.
 type Handed = Pin<Box<dyn Future<Output = Option<Stream>> + Send>>;
 
 /// Serves connections.
-struct Front {
+pub struct Front {
     gateway: Gateway,
     proxy: Arc<Proxy>,
     live: Arc<Live>,
     options: HttpServerOptions,
 }
 
+/// The proxy, to call it without a service.
+///
+/// One with a connector of its own is to be had only as a service, which gives it to a function together with each
+/// connection, if it is told that all of them are of a custom protocol. So one connection is made here, to ourselves.
+fn proxy(conf: &Arc<ServerConf>, live: &Arc<Live>) -> io::Result<Arc<Proxy>> {
+    const NAME: &str = "proxy";
+    let mut options = HttpServerOptions::default();
+    options.force_custom = true;
+    let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool));
+    let (giving, mut given) = mpsc::channel(1);
+    let give = move |proxy, _, _: &ShutdownWatch| {
+        // One is enough.
+        let _ = giving.try_send(proxy);
+        Box::pin(std::future::ready(None)) as Handed
+    };
+    let builder = ProxyServiceBuilder::new(conf, Gateway::new(Arc::clone(live))).server_options(options);
+    let mut service = builder.custom(connector, Arc::new(give)).build();
+    service.add_tcp(NAME);
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let mut sockets = Fds::new();
+    sockets.add(NAME.to_owned(), listener.into_raw_fd());
+    let sockets: ListenFds = Arc::new(sockets.into());
+    let (_running, shutdown) = watch::channel(false);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let taken = async {
+            let _connection = TcpStream::connect(address).await?;
+            given.recv().await.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        };
+        tokio::select! {
+            taken = taken => taken,
+            () = service.start_service(Some(sockets), shutdown, 1) => Err(io::ErrorKind::UnexpectedEof.into()),
+            () = tokio::time::sleep(PROXY_MAX) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    })
+}
+
 impl Front {
     /// Puts the door before a proxy.
-    fn new(proxy: Arc<Proxy>, live: Arc<Live>) -> Self {
+    ///
+    /// # Errors
+    /// When this process cannot connect to itself.
+    pub fn open(conf: &Arc<ServerConf>, live: &Arc<Live>) -> io::Result<Self> {
         // Pingora gets those connections alone that begin with HTTP/2.
         let mut options = HttpServerOptions::default();
         options.h2c = true;
-        Front { gateway: Gateway::new(Arc::clone(&live)), proxy, live, options }
+        let gateway = Gateway::new(Arc::clone(live));
+        Ok(Front { gateway, proxy: proxy(conf, live)?, live: Arc::clone(live), options })
+    }
+
+    /// Counts a connection that has been accepted, until its first request is counted.
+    pub fn arrive(&self) -> Arriving {
+        self.live.arrive()
     }
 
     /// Serves a connection from its first byte to its last.
-    async fn serve(self: Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch, arriving: Arriving) {
+    pub async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        shutdown: ShutdownWatch,
+        arriving: Arriving,
+    ) {
+        let mut connection = Box::new(Connection::new(stream, client.into()));
         if self.live.snapshot().config.gateway.h2c {
-            match self.begins_http2(&mut stream).await {
-                Some(false) => {}
-                Some(true) => {
+            let patience = Duration::from_millis(self.live.snapshot().config.gateway.header_timeout_ms);
+            let begins = within(patience, Box::pin(connection.begins_with(HTTP2_PREFACE)).as_mut()).await;
+            match begins {
+                Some(Ok(false)) => {}
+                Some(Ok(true)) => {
                     // Its streams are counted one by one; idle, it must not keep the process.
                     drop(arriving);
-                    self.process_new(stream, &shutdown).await;
+                    self.process_new(stream_of(*connection), &shutdown).await;
                     return;
                 }
-                None => return,
+                Some(Err(_)) | None => return,
             }
         }
-        let mut connection = Box::new(Connection::new(stream));
         let mut arriving = Some(arriving);
         // Boxed, so that a connection does not keep room for it while its request is served.
         while Box::pin(self.next(&mut connection, arriving.is_some())).await {
@@ -119,15 +156,6 @@ impl Front {
                 None => return,
             }
         }
-    }
-
-    /// Whether a client speaks HTTP/2 without having asked; none when it says too little to tell. What is read is put
-    /// back.
-    async fn begins_http2(&self, stream: &mut Stream) -> Option<bool> {
-        let patience = Duration::from_millis(self.live.snapshot().config.gateway.header_timeout_ms);
-        let mut begin = [0; HTTP2_PREFACE.len()];
-        let peeked = within(patience, pin!(stream.try_peek(&mut begin))).await?;
-        peeked.ok().map(|told| told && begin == *HTTP2_PREFACE)
     }
 
     /// Serves one request; gives the connection back when it can serve another. `arriving` comes with its first.
@@ -217,6 +245,19 @@ impl Front {
     }
 }
 
+/// A connection as Pingora has it, with what was read of it put back.
+fn stream_of(connection: Connection) -> Stream {
+    let client = connection.client_addr().clone();
+    let (socket, read) = connection.into_parts();
+    let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+    // Nobody else has had it.
+    let _ = digest.peer_addr.set(Some(client));
+    let mut stream = l4::stream::Stream::from(socket);
+    stream.set_socket_digest(digest);
+    stream.rewind(&read);
+    Box::new(stream)
+}
+
 /// Ends an exchange; gives the connection back when it can serve another request.
 async fn conclude(mut inner: Inner, completed: bool) -> Option<Box<Connection>> {
     if !completed {
@@ -238,8 +279,9 @@ async fn conclude(mut inner: Inner, completed: bool) -> Option<Box<Connection>> 
 }
 
 /// Lets a stream run to its end without the session; gives the connection back when it can serve another request.
-async fn run_on(relay: Box<Relay>, mut connection: Box<Connection>) -> Option<Box<Connection>> {
-    let visit = Visit::new(connection.header(), connection.client_addr()).into_owned();
+async fn run_on(mut relay: Box<Relay>, mut connection: Box<Connection>) -> Option<Box<Connection>> {
+    relay.begin(&mut connection).await;
+    let visit = Visit::new(connection.header(), Some(connection.client_addr())).into_owned();
     // Nothing of the request is kept while the stream runs.
     connection.forget_head();
     let completed = relay.run(&mut connection, &visit).await;

@@ -93,13 +93,22 @@ impl Relay {
         }
     }
 
-    /// Moves the stream to its end, and settles the request; whether the client has got all of it.
+    /// Sends the beginning, as much of it as the client takes now: whatever else is to be done can be done behind it.
+    pub async fn begin(&mut self, connection: &mut Connection) {
+        let Some(Beginning { head, data }) = self.beginning.take() else { return };
+        let room = data.len() + CHUNK_FRAMING_BYTES_MAX;
+        self.unsent.bytes = head::text(head.status, &head.headers, Some(connection.keeps_alive()), room);
+        self.send(&data);
+        poll_fn(|context| {
+            // What cannot be sent now is sent, or found to be lost, when the stream is moved on.
+            self.is_slow = !matches!(self.poll_send(context, connection), Poll::Ready(Ok(())));
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Moves the stream that has begun to its end, and settles the request; whether the client has got all of it.
     pub async fn run(mut self, connection: &mut Connection, visit: &Visit<'_>) -> bool {
-        if let Some(Beginning { head, data }) = self.beginning.take() {
-            let room = data.len() + CHUNK_FRAMING_BYTES_MAX;
-            self.unsent.bytes = head::text(head.status, &head.headers, Some(connection.keeps_alive()), room);
-            self.send(&data);
-        }
         let mut alarm = Alarm::default();
         let is_complete = loop {
             alarm.heard_at(self.heard);

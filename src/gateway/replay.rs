@@ -54,7 +54,7 @@ impl Inner {
     /// The client's address.
     pub fn client_addr(&self) -> Option<&SocketAddr> {
         match self {
-            Inner::Http1(connection) => connection.client_addr(),
+            Inner::Http1(connection) => Some(connection.client_addr()),
             Inner::Http2(session) => session.client_addr(),
         }
     }
@@ -507,7 +507,8 @@ impl Session for Replay {
 
     fn server_addr(&self) -> Option<&SocketAddr> {
         match self.inner() {
-            Inner::Http1(connection) => connection.server_addr(),
+            // Nobody asks.
+            Inner::Http1(_) => None,
             Inner::Http2(session) => session.server_addr(),
         }
     }

@@ -45,7 +45,7 @@ impl Ready {
         if sent.is_err() {
             recover::note_client_left(&mut self.ctx, true);
         }
-        finish::run(&mut self.ctx, &Visit::new(connection.header(), connection.client_addr()), bytes_out, None);
+        finish::run(&mut self.ctx, &Visit::new(connection.header(), Some(connection.client_addr())), bytes_out, None);
         sent.is_ok()
     }
 }

@@ -4,6 +4,7 @@ mod authorities;
 pub mod control;
 mod drain;
 mod leash;
+mod listening;
 mod memory;
 mod names;
 mod reload;
@@ -12,21 +13,23 @@ mod warden;
 
 use crate::admin::Admin;
 use crate::config::{Config, Environment};
-use crate::gateway::front;
+use crate::gateway::front::Front;
 use crate::snapshot::{Live, Snapshot};
 use crate::upstream::address::Directory;
 use crate::upstream::exchange::Dialer;
 use crate::upstream::pool::Pool;
 use async_trait::async_trait;
 use authorities::Authorities;
+use listening::Acceptor;
 use memory::Returner;
 use pingora_core::apps::http_app::HttpServer;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_core::services::listening::Service;
 use reload::Reloader;
+use socket2::Socket;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -64,6 +67,8 @@ pub enum StartError {
     Signals(std::io::Error),
     /// The file of certificate authorities is not one.
     Authorities(PathBuf, String),
+    /// The proxy cannot be made.
+    Proxy(std::io::Error),
     /// Deployments that cannot be built, a sentence each.
     Deployments(Vec<String>),
 }
@@ -73,6 +78,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::Listen(address, cause) => write!(out, "cannot listen on {address}: {cause}"),
             StartError::Signals(cause) => write!(out, "cannot watch signals: {cause}"),
+            StartError::Proxy(cause) => write!(out, "cannot connect to itself over 127.0.0.1: {cause}"),
             StartError::Authorities(path, cause) => {
                 write!(out, "cannot read certificate authorities from {}: {cause}", path.display())
             }
@@ -84,7 +90,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::Listen(_, cause) | StartError::Signals(cause) => Some(cause),
+            StartError::Listen(_, cause) | StartError::Signals(cause) | StartError::Proxy(cause) => Some(cause),
             StartError::Authorities(..) | StartError::Deployments(_) => None,
         }
     }
@@ -95,11 +101,12 @@ impl std::error::Error for StartError {
 /// # Errors
 /// [`StartError`] before anything was served.
 pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
-    for address in
-        [Some(options.listen), options.admin].into_iter().flatten().filter(|_| options.upgrade_from.is_none())
-    {
+    let own = options.upgrade_from.is_none();
+    let refused = |address| move |cause| StartError::Listen(address, cause);
+    let socket = own.then(|| listening::bind(options.listen, false).map_err(refused(options.listen))).transpose()?;
+    if let Some(address) = options.admin.filter(|_| own) {
         // Pingora would panic later; a port that is taken deserves a sentence.
-        TcpListener::bind(address).map_err(|cause| StartError::Listen(address, cause))?;
+        TcpListener::bind(address).map_err(refused(address))?;
     }
     let (signals, ended) = drain::watch().map_err(StartError::Signals)?;
     let own_authorities = config.gateway.upstream_ca_file.clone();
@@ -115,7 +122,7 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
     let dialer = Dialer::new(settings.ca_file.clone());
     let pool = Pool::new(POOL_PER_THREAD * options.threads);
     let live = Arc::new(Live::new(snapshot, directory, dialer, pool));
-    let server = assemble(settings, &live, options);
+    let server = assemble(settings, &live, options, socket)?;
     let phases = server.watch_execution_phase();
     log::info!("serving {models} deployments on http://{}, {}", options.listen, admin_words(options.admin));
     if options.upgrade_from.is_some() {
@@ -142,21 +149,25 @@ fn conf(config: &Config, threads: usize) -> ServerConf {
     }
 }
 
-fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Server {
+fn assemble(
+    mut settings: ServerConf,
+    live: &Arc<Live>,
+    options: &Options,
+    socket: Option<Socket>,
+) -> Result<Server, StartError> {
     let opt = Opt { upgrade: options.upgrade_from.is_some(), ..Opt::default() };
     if let Some(socket) = &options.upgrade_from {
         settings.upgrade_sock = socket.display().to_string();
     }
     let mut server = Server::new_with_opt_and_conf(opt, settings);
     server.bootstrap();
-    let mut api = front::service(&server.configuration, live);
-    api.add_listener(listener(options.listen, 0));
-    api.threads = Some(options.threads);
-    server.add_service(api);
+    let front = Front::open(&server.configuration, live).map_err(StartError::Proxy)?;
+    server.add_service(Acceptor::new(Arc::new(front), options.listen, socket, options.threads));
     if let Some(address) = options.admin {
         let app = HttpServer::new_app(Admin::new(Arc::clone(live)));
         let mut admin = Service::new("health".to_owned(), app);
-        admin.add_listener(listener(address, ADMIN_WRITE_BUFFER_BYTES));
+        let buffers = L4BufferSettings::new(0, ADMIN_WRITE_BUFFER_BYTES);
+        admin.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers));
         admin.threads = Some(1);
         server.add_service(admin);
     }
@@ -166,7 +177,7 @@ fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options) -> Se
     server.add_service(background_service("names", names::Refresher::new(Arc::clone(live))));
     server.add_service(background_service("pool", Sweeper(Arc::clone(&live.pool))));
     server.add_service(background_service("memory", Returner::new(Arc::clone(live), options.threads)));
-    server
+    Ok(server)
 }
 
 /// Closes pooled connections that are of no use any more.
@@ -185,22 +196,6 @@ impl BackgroundService for Sweeper {
 
 /// An answer of the health service leaves with its head.
 const ADMIN_WRITE_BUFFER_BYTES: usize = 16 * 1024;
-
-/// `write_buffer` is what each connection has for its life: none for those of the API, which are written from a buffer
-/// that is there while it is needed (`downstream::connection`).
-fn listener(address: SocketAddr, write_buffer: usize) -> ListenerConfig {
-    let mut options = TcpSocketOptions::default();
-    // A client that vanished without a word is noticed by the kernel.
-    options.tcp_keepalive = Some(pingora_core::protocols::l4::ext::TcpKeepalive {
-        idle: Duration::from_secs(60),
-        interval: Duration::from_secs(15),
-        count: 4,
-        user_timeout: Duration::ZERO,
-    });
-    // Heads and bodies are read into buffers of their own; one before them would be another copy, and 64 KB a connection.
-    let buffers = L4BufferSettings::new(0, write_buffer);
-    ListenerConfig::tcp(address.to_string()).tcp_socket_options(options).l4_buffer(buffers)
-}
 
 /// The address of a host name or address as the command line gives it.
 ///

@@ -6,20 +6,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 const HEAD: &str = "POST /v1/chat HTTP/1.1\r\nHost: a.test\r\n";
 const BYTES_MAX: usize = 1000;
 
+fn address() -> SocketAddr {
+    SocketAddr::Inet(std::net::SocketAddr::from(([127, 0, 0, 1], 7)))
+}
+
 /// A connection, and the client's end of it.
-fn pair() -> (Connection, DuplexStream) {
+fn pair() -> (Connection<DuplexStream>, DuplexStream) {
     let (ours, theirs) = duplex(1 << 20);
-    (Connection::new(Box::new(ours)), theirs)
+    (Connection::new(ours, address()), theirs)
 }
 
 /// A connection to which this has been sent, whole.
-async fn sent(bytes: &[u8]) -> (Connection, DuplexStream) {
+async fn sent(bytes: &[u8]) -> (Connection<DuplexStream>, DuplexStream) {
     let (connection, mut client) = pair();
     client.write_all(bytes).await.unwrap();
     (connection, client)
 }
 
-async fn body(connection: &mut Connection) -> Result<Vec<u8>> {
+async fn body(connection: &mut Connection<DuplexStream>) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(piece) = connection.read_body().await? {
         all.extend_from_slice(&piece);
@@ -37,7 +41,7 @@ fn answer(status: u16, headers: &[(&'static str, &'static str)]) -> Box<Response
 }
 
 /// What a client has got when the connection is dropped.
-async fn got(mut connection: Connection, mut client: DuplexStream) -> String {
+async fn got(mut connection: Connection<DuplexStream>, mut client: DuplexStream) -> String {
     connection.flush().await.unwrap();
     drop(connection);
     let mut text = String::new();
@@ -184,7 +188,7 @@ async fn an_interim_head_is_followed_by_the_final_one() {
 #[tokio::test]
 async fn nothing_is_lost_or_turned_round_where_the_client_is_slow() {
     let (ours, mut client) = duplex(700);
-    let mut connection = Connection::new(Box::new(ours));
+    let mut connection = Connection::new(ours, address());
     client.write_all(format!("{HEAD}\r\n").as_bytes()).await.unwrap();
     assert!(connection.read_head(BYTES_MAX).await.unwrap());
     let bytes: Vec<u8> = (0..300_000u32).map(|place| (place % 251) as u8).collect();
@@ -207,4 +211,30 @@ async fn nothing_is_lost_or_turned_round_where_the_client_is_slow() {
     writing.await.unwrap();
     let begin = text.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     assert!(text[begin..] == expected);
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_connection_is_told_as_soon_as_it_can_be_and_stays_where_it_is() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    for (parts, begins) in [
+        (&["PRI * HTTP/2.0\r\n"][..], true),
+        (&["PR", "I *", " HTTP/2.0"], true),
+        (&["GET"], false),
+        (&["P", "OST"], false),
+    ] {
+        let (mut connection, mut client) = pair();
+        for (place, part) in parts.iter().enumerate() {
+            client.write_all(part.as_bytes()).await.unwrap();
+            let told = tokio::select! {
+                biased;
+                told = connection.begins_with(PREFACE) => Some(told.unwrap()),
+                () = async {} => None,
+            };
+            assert_eq!(told, (place + 1 == parts.len()).then_some(begins), "{parts:?}");
+        }
+        assert_eq!(connection.into_parts().1, parts.concat());
+    }
+    let (mut connection, client) = pair();
+    drop(client);
+    assert!(connection.begins_with(PREFACE).await.is_err());
 }

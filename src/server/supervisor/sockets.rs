@@ -1,16 +1,14 @@
 //! The listening sockets, bound once and kept for the life of the supervisor, and the folder for hand-over sockets.
 
+use crate::server::listening::bind;
 use pingora_core::server::Fds;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-
-/// The kernel cuts this to its own maximum (net.core.somaxconn).
-const BACKLOG: i32 = 65_535;
 
 /// The sockets by the name their children use for them; none, once nothing is to be accepted any more.
 #[derive(Default)]
@@ -39,18 +37,6 @@ impl Sockets {
         }
         descriptors
     }
-}
-
-fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket)
 }
 
 /// A folder of our own for one hand-over, gone when dropped.

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::gateway::{Gateway, config, config_for};
 use crate::support::h2c::H2c;
 use crate::support::raw::{Answer, Client, chunked, post, request};
-use crate::support::{completion, standin, tls};
+use crate::support::{DEADLINE, completion, standin, tls};
 
 pub const CHAT: &str = "/v1/chat/completions";
 const KIB: usize = 1 << 10;
@@ -102,6 +102,13 @@ async fn h2c_leaves_http_1_alone() {
     let answer = Client::connect(gateway.address()).await.ask(post(CHAT, &body)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_one(&upstream, &body);
+    // Shorter than what HTTP/2 begins with; and one whose first byte could be that of both.
+    for head in ["GET / HTTP/1.0\r\n\r\n", "P / HTTP/1.1\r\n\r\n"] {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(head).await;
+        assert!(client.stirs_within(DEADLINE / 4).await, "no answer to {head}");
+        assert!(client.head().await.status >= 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -329,14 +329,14 @@ impl Connection {
     }
 }
 
-/// One request after the other on one connection.
+/// One request after the other on one connection, at least one.
 async fn closed(plan: &Plan, begun: Instant, mut connection: Connection, seen: &mut Seen) {
-    while begun.elapsed().as_secs_f64() < plan.seconds {
+    loop {
         let since = now_ns();
         let outcome = connection.ask(&plan.request).await;
         let broken = outcome.is_err();
         seen.note(outcome, since);
-        if broken {
+        if broken || begun.elapsed().as_secs_f64() >= plan.seconds {
             return;
         }
     }

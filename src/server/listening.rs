@@ -6,6 +6,7 @@
 
 use crate::gateway::front::Front;
 use async_trait::async_trait;
+use nix::sys::signal::{Signal, raise};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::close;
 use pingora_core::server::{ListenFds, ShutdownWatch};
@@ -25,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// The kernel cuts this to its own maximum (net.core.somaxconn).
 const BACKLOG: i32 = 65_535;
 /// A client that vanished without a word is noticed by the kernel: asked after so long, so often, so many times.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+pub const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 /// How long nobody is accepted after that failed, as it does without a free descriptor.
 const FAULT_PAUSE: Duration = Duration::from_millis(250);
 
@@ -111,7 +112,11 @@ impl Service for Acceptor {
     async fn start_service(&mut self, handed: Option<ListenFds>, shutdown: ShutdownWatch, _listeners: usize) {
         match self.listener(handed.as_ref()) {
             Ok(listener) => accept(&listener, &self.front, shutdown).await,
-            Err(cause) => log::error!("cannot listen on {}: {cause}", self.address),
+            Err(cause) => {
+                log::error!("cannot listen on {}: {cause}", self.address);
+                // A process that accepts nothing is none; its supervisor starts another.
+                let _ = raise(Signal::SIGTERM);
+            }
         }
     }
 

@@ -20,10 +20,11 @@ use crate::upstream::exchange::Dialer;
 use crate::upstream::pool::Pool;
 use async_trait::async_trait;
 use authorities::Authorities;
-use listening::Acceptor;
+use listening::{Acceptor, KEEPALIVE};
 use memory::Returner;
 use pingora_core::apps::http_app::HttpServer;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
+use pingora_core::protocols::TcpKeepalive;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
@@ -166,8 +167,7 @@ fn assemble(
     if let Some(address) = options.admin {
         let app = HttpServer::new_app(Admin::new(Arc::clone(live)));
         let mut admin = Service::new("health".to_owned(), app);
-        let buffers = L4BufferSettings::new(0, ADMIN_WRITE_BUFFER_BYTES);
-        admin.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers));
+        admin.add_listener(admin_listener(address));
         admin.threads = Some(1);
         server.add_service(admin);
     }
@@ -196,6 +196,14 @@ impl BackgroundService for Sweeper {
 
 /// An answer of the health service leaves with its head.
 const ADMIN_WRITE_BUFFER_BYTES: usize = 16 * 1024;
+
+fn admin_listener(address: SocketAddr) -> ListenerConfig {
+    let (idle, interval, count) = KEEPALIVE;
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(TcpKeepalive { idle, interval, count: count as usize, user_timeout: Duration::ZERO });
+    let buffers = L4BufferSettings::new(0, ADMIN_WRITE_BUFFER_BYTES);
+    ListenerConfig::tcp(address.to_string()).tcp_socket_options(options).l4_buffer(buffers)
+}
 
 /// The address of a host name or address as the command line gives it.
 ///

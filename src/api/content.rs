@@ -19,8 +19,8 @@ pub fn announces(dialect: Dialect, event_type: &str) -> bool {
 pub fn is_empty(value: &[u8], kind: Kind) -> bool {
     match kind {
         Kind::Null => true,
-        Kind::String => value.len() == 2,
-        Kind::Array | Kind::Object => value.get(1..value.len() - 1).is_none_or(|inside| inside.trim_ascii().is_empty()),
+        Kind::String => value.len() <= 2,
+        Kind::Array | Kind::Object => value.len() <= 2 || value[1..value.len() - 1].trim_ascii().is_empty(),
         _ => false,
     }
 }

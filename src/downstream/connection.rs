@@ -109,8 +109,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub async fn begins_with(&mut self, bytes: &[u8]) -> io::Result<bool> {
         loop {
             let count = self.read.len().min(bytes.len());
-            if self.read[..count] != bytes[..count] || count == bytes.len() {
-                return Ok(self.read[..count] == bytes[..count]);
+            let is_alike = self.read[..count] == bytes[..count];
+            if !is_alike || count == bytes.len() {
+                return Ok(is_alike);
             }
             let read = poll_fn(|context| {
                 let begun = std::mem::take(&mut self.read);

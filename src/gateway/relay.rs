@@ -101,7 +101,7 @@ impl Relay {
         self.send(&data);
         poll_fn(|context| {
             // What cannot be sent now is sent, or found to be lost, when the stream is moved on.
-            self.is_slow = !matches!(self.poll_send(context, connection), Poll::Ready(Ok(())));
+            let _ = self.poll_send(context, connection);
             Poll::Ready(())
         })
         .await;

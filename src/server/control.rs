@@ -80,13 +80,14 @@ impl Callers {
     /// called again: who was about to speak is listened to further.
     pub async fn next(&mut self) -> (UnixStream, String) {
         loop {
-            if self.speaking.is_none() {
-                self.speaking = Some(self.accept().await);
-            }
-            let heard = match &mut self.speaking {
-                Some(speaking) => timeout_at(speaking.until, speaking.listen()).await,
-                None => continue,
+            let speaking = match &mut self.speaking {
+                Some(speaking) => speaking,
+                None => {
+                    let caller = self.accept().await;
+                    self.speaking.insert(caller)
+                }
             };
+            let heard = timeout_at(speaking.until, speaking.listen()).await;
             if let (Some(Speaking { stream, said, .. }), Ok(Ok(()))) = (self.speaking.take(), heard) {
                 return (stream, String::from_utf8_lossy(&said).trim().to_owned());
             }

@@ -1,7 +1,7 @@
 //! The API's listening socket, and who accepts its connections.
 //!
 //! Pingora's own service makes a task for each connection with room for a TLS handshake, 12 KB that are moved six times, and
-//! sets six options one by one; a first byte waited 50 us for it. Here options are inherited, and a connection goes straight to
+//! sets six options one by one; a first byte waited 35 us for it. Here options are inherited, and a connection goes straight to
 //! its door. The socket comes from Pingora's hand-over where there has been one.
 
 use crate::gateway::front::Front;
@@ -101,7 +101,7 @@ impl Acceptor {
         let mut handed = handed.ok_or_else(nothing)?.lock();
         let own = adopt(*handed.get(&name).ok_or_else(nothing)?)?;
         handed.add(name, own.as_raw_fd());
-        // Its owner may be of a version that did not.
+        // Its owner may be of another version.
         prepare(&own)?;
         TcpListener::from_std(own.into())
     }

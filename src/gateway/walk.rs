@@ -8,22 +8,31 @@ use super::ctx::Ctx;
 use super::direct::{self, Outcome};
 use super::front::Proxy;
 use super::relay::Relay;
-use super::replay::Replay;
+use super::replay::{self, Replay};
 use super::rest::Ready;
 use super::{Gateway, guard};
 use pingora_core::apps::HttpServerApp;
-use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::compression::ResponseCompressionCtx;
 use pingora_core::server::ShutdownWatch;
 use pingora_error::{Error, Result};
 use pingora_proxy::{ProxyHttp, Session};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::Cursor;
 use std::pin::pin;
 use std::sync::Arc;
 
+/// So many sessions a thread keeps for requests to come.
+const SPARE_MAX: usize = 16;
+
 tokio::task_local! {
     /// The record of a request that goes on in the proxy.
     static BEGUN: Cell<Option<Box<Ctx>>>;
+}
+
+thread_local! {
+    /// Sessions without a wrapper.
+    #[expect(clippy::vec_box, reason = "a session is large and would be copied twice for each request")]
+    static SPARE: RefCell<Vec<Box<Session>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What of an answer is left to do without the session.
@@ -49,9 +58,13 @@ pub async fn run(
 ) -> Option<Rest> {
     let mut session = session(wrapper);
     let error = match attempt(gateway, &mut session, &mut ctx).await {
-        Ok(Outcome::Ready(head, body)) => return Some(Rest::Answer(Ready::new(ctx, head, body))),
+        Ok(Outcome::Ready(head, body)) => {
+            put_back(session);
+            return Some(Rest::Answer(Ready::new(ctx, head, body)));
+        }
         Ok(Outcome::Running(exchange, beginning)) => {
             let bytes_out = session.body_bytes_sent() as u64;
+            put_back(session);
             return Some(Rest::Stream(Box::new(Relay::new(ctx, exchange, beginning, bytes_out))));
         }
         Ok(Outcome::Open) => {
@@ -66,12 +79,28 @@ pub async fn run(
     None
 }
 
-/// The session that hooks are given.
-fn session(wrapper: Replay) -> Session {
-    // The only way to make one begins with a connection; this one is never used.
-    let mut session = Session::new_h1(Box::new(Cursor::new(Vec::new())));
-    *session.downstream_session = ServerSession::new_custom(Box::new(wrapper));
+/// The session that hooks are given. Most requests use nothing of it but the wrapper it holds: so it serves one after the
+/// other.
+fn session(wrapper: Replay) -> Box<Session> {
+    let mut session = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
+        // The only way to make one begins with a connection; this one is never used.
+        let mut session = Session::new_h1(Box::new(Cursor::new(Vec::new())));
+        *session.downstream_session = replay::hollow();
+        Box::new(session)
+    });
+    replay::fill(&mut session.downstream_session, wrapper);
     session
+}
+
+/// Keeps a session for other requests, and lets its wrapper go. Only where nothing else of it was used but its inflating.
+fn put_back(mut session: Box<Session>) {
+    replay::empty(&mut session.downstream_session);
+    session.upstream_compression = ResponseCompressionCtx::new(0, false, false);
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_MAX {
+            spare.push(session);
+        }
+    });
 }
 
 async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Outcome> {
@@ -82,7 +111,7 @@ async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut Box<Ctx>) -
 }
 
 /// Ends a request that has its answer, or an error instead of one.
-async fn end(gateway: &Gateway, mut session: Session, mut ctx: Box<Ctx>, error: Option<Box<Error>>) {
+async fn end(gateway: &Gateway, mut session: Box<Session>, mut ctx: Box<Ctx>, error: Option<Box<Error>>) {
     let mut completes = true;
     if let Some(error) = &error {
         completes = gateway.fail_to_proxy(&mut session, error, &mut ctx).await.can_reuse_downstream;

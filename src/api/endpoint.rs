@@ -240,18 +240,27 @@ static FIXED: LazyLock<HashMap<String, &'static Endpoint>> = LazyLock::new(|| {
 /// # Errors
 /// [`Lost`] when no route has this path, or none with this method.
 pub fn find<'p>(method: &str, path: &'p str) -> Result<Match<'p>, Lost> {
-    let plain = plain_path(path);
-    let found = match FIXED.get(plain.as_ref()) {
+    let found = match FIXED.get(path) {
+        // Almost all are written as they are named here.
         Some(endpoint) => Match { endpoint, tail: None },
-        None => find_pattern(plain).ok_or(Lost::NotFound)?,
+        None => find_untidy(path)?,
     };
     let allow = found.endpoint.allow;
-    if matches!(found.endpoint.kind, Kind::Database) || allow.split(", ").any(|allowed| allowed == method) {
+    let mut allowed = allow.split(',').map(str::trim_start);
+    if matches!(found.endpoint.kind, Kind::Database) || allowed.any(|allowed| allowed == method) {
         Ok(found)
     } else if matches!(found.endpoint.kind, Kind::Hello) {
         Err(Lost::NotFound)
     } else {
         Err(Lost::WrongMethod(allow))
+    }
+}
+
+fn find_untidy(path: &str) -> Result<Match<'_>, Lost> {
+    let plain = plain_path(path);
+    match FIXED.get(plain.as_ref()) {
+        Some(endpoint) => Ok(Match { endpoint, tail: None }),
+        None => find_pattern(plain).ok_or(Lost::NotFound),
     }
 }
 

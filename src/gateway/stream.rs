@@ -142,13 +142,15 @@ impl Stream {
         }
         let ends = || [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"].iter().any(|end| frame.bytes.ends_with(end));
         self.within_frame = frame.is_fragment() && !ends();
-        if frame.is_fragment() || frame.is_done() {
+        let data = frame.data();
+        let is_done = data.as_ref().is_some_and(|data| data.is_done(frame));
+        if frame.is_fragment() || is_done {
             self.announcing = false;
-            self.done |= frame.is_done();
+            self.done |= is_done;
             out.put(&frame.bytes);
             return None;
         }
-        let Some(data) = frame.data().map(|data| data.to_bytes(frame)) else {
+        let Some(data) = data.map(|data| data.to_bytes(frame)) else {
             out.put(&frame.bytes);
             return None;
         };

@@ -32,6 +32,11 @@ impl Data {
         }
     }
 
+    /// Whether it is `[DONE]`, OpenAI's mark for the end of a stream; `frame` as above.
+    pub fn is_done(&self, frame: &Frame) -> bool {
+        self.bytes(frame).trim_ascii() == b"[DONE]"
+    }
+
     /// The data itself, sharing the frame's memory where it lies in one line.
     pub fn to_bytes(self, frame: &Frame) -> Bytes {
         match self {
@@ -88,7 +93,7 @@ impl Frame {
 
     /// Whether the data is `[DONE]`, OpenAI's mark for the end of a stream.
     pub fn is_done(&self) -> bool {
-        self.data().is_some_and(|data| data.bytes(self).trim_ascii() == b"[DONE]")
+        self.data().is_some_and(|data| data.is_done(self))
     }
 
     /// The frame with other data: `json` takes the place of the first data line's content, further data lines go, and

@@ -154,18 +154,43 @@ pub fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     headers.insert(name, value);
 }
 
-/// The headers every answer of the gateway carries.
-pub fn identify(ctx: &Ctx, headers: &mut HeaderMap) {
+/// The head of an answer from upstream, as far as it is known before that comes. What a client waits for is made while the
+/// upstream is waited for.
+pub fn begin(ctx: &Ctx) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
+    identify(ctx, &mut headers);
+    say_way(ctx, &mut headers);
+    headers
+}
+
+/// Ends what [`begin`] began.
+pub fn complete(ctx: &Ctx, headers: &mut HeaderMap) {
+    name_request(ctx, headers);
+    say_outcome(ctx, headers);
+}
+
+/// The headers every answer of the gateway carries, beside the name of the request.
+fn identify(ctx: &Ctx, headers: &mut HeaderMap) {
     set(headers, &names::CALL_ID, ctx.call_id.clone());
-    headers.entry(&names::REQUEST_ID).or_insert_with(|| ctx.request_id.clone());
     if ctx.cross_origin {
         set(headers, &header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         set(headers, &header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
     }
 }
 
+/// The name of the request, where the upstream has not given it its own.
+fn name_request(ctx: &Ctx, headers: &mut HeaderMap) {
+    headers.entry(&names::REQUEST_ID).or_insert_with(|| ctx.request_id.clone());
+}
+
 /// What the gateway did for this request, in LiteLLM's header names and our own.
-pub fn decorate(ctx: &Ctx, headers: &mut HeaderMap) {
+fn decorate(ctx: &Ctx, headers: &mut HeaderMap) {
+    say_way(ctx, headers);
+    say_outcome(ctx, headers);
+}
+
+/// Where the running attempt goes, and how the request came to it.
+fn say_way(ctx: &Ctx, headers: &mut HeaderMap) {
     let Some(plan) = &ctx.plan else { return };
     set(headers, &names::ATTEMPTED_RETRIES, counted(plan.retries_made()));
     set(headers, &names::ATTEMPTED_FALLBACKS, counted(plan.fallbacks_made()));
@@ -180,13 +205,20 @@ pub fn decorate(ctx: &Ctx, headers: &mut HeaderMap) {
     if let Some(id) = deployment.and_then(|deployment| deployment.id_header.clone()) {
         set(headers, &names::MODEL_ID, id);
     }
+    if let Some(dropped) = dropped_header(&ctx.dropped) {
+        set(headers, &names::DROPPED_PARAMS, dropped);
+    }
+}
+
+/// What is known of a request's way only once it has an answer.
+fn say_outcome(ctx: &Ctx, headers: &mut HeaderMap) {
+    if ctx.plan.is_none() {
+        return;
+    }
     if !ctx.hedge.is_empty() {
         set(headers, &names::HEDGE, HeaderValue::from_static(ctx.hedge));
     }
     set(headers, &names::OVERHEAD_MS, thousandths(ctx.started.elapsed().saturating_sub(ctx.upstream_time)));
-    if let Some(dropped) = dropped_header(&ctx.dropped) {
-        set(headers, &names::DROPPED_PARAMS, dropped);
-    }
 }
 
 fn counted(number: u32) -> HeaderValue {
@@ -236,6 +268,7 @@ fn base(ctx: &Ctx, status: u16, body_bytes: usize) -> Result<Head> {
     let mut head = head_of(status);
     head.headers.insert(header::CONTENT_LENGTH, decimal(body_bytes));
     identify(ctx, &mut head.headers);
+    name_request(ctx, &mut head.headers);
     Ok(head)
 }
 

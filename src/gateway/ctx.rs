@@ -13,7 +13,7 @@ use crate::snapshot::{Buffered, Deployment, Live, Snapshot};
 use crate::usage::Meter;
 use crate::wire::json::Skim;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use pingora_http::RequestHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -167,6 +167,8 @@ pub struct Attempt {
     pub verdict: Option<(Cause, &'static str)>,
     /// Seconds the upstream asked to wait.
     pub retry_after: Option<Duration>,
+    /// What can be said to the client before the upstream has answered.
+    pub shown: Option<HeaderMap>,
 }
 
 impl Attempt {
@@ -187,6 +189,7 @@ impl Attempt {
             status: 0,
             verdict: None,
             retry_after: None,
+            shown: None,
         }
     }
 }

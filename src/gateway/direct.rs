@@ -5,7 +5,7 @@
 //! deployment, bytes, clock and judgement as in the proxy's hooks, on a connection of the same pool. What fails here is
 //! closed as any attempt is, and the proxy makes the next one.
 
-use super::answer::Head;
+use super::answer::{self, Head};
 use super::clock::Clock;
 use super::ctx::Ctx;
 use super::observe::Answer;
@@ -137,6 +137,11 @@ fn bytes(session: &Session, ctx: &mut Ctx, deployment: &Deployment) -> Result<(V
 
 /// Reads the answer, and writes what the client sees of it.
 async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) -> Result<Outcome> {
+    exchange.send().await;
+    let shown = answer::begin(ctx);
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.shown = Some(shown);
+    }
     let h1::Head { parts, is_all } = forward::unless_client_leaves(session, exchange.head(observe::is_read)).await??;
     let mut head = ResponseHeader::from(parts);
     let is_compressed = head.headers.contains_key(CONTENT_ENCODING);

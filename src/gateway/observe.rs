@@ -1,6 +1,6 @@
 //! The upstream's answer: what it is, what of it the client sees, and whether it is a failure that may be tried again.
 
-use super::answer::{self, Head, bare_head_of, head_of};
+use super::answer::{self, Head, bare_head_of};
 use super::cell::Hold;
 use super::clock::Clock;
 use super::ctx::Ctx;
@@ -210,15 +210,16 @@ fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// The client's head: what may pass of the upstream's, and what the gateway says of itself.
-fn client_head(ctx: &Ctx, upstream: &ResponseHeader) -> Head {
-    let mut head = head_of(upstream.status);
+fn client_head(ctx: &mut Ctx, upstream: &ResponseHeader) -> Head {
+    let begun = ctx.attempt.as_mut().and_then(|attempt| attempt.shown.take());
+    let mut head = bare_head_of(upstream.status);
+    head.headers = begun.unwrap_or_else(|| answer::begin(ctx));
     for (name, value) in &upstream.headers {
         if may_pass(name.as_str()) {
             head.headers.append(name, value.clone());
         }
     }
-    answer::identify(ctx, &mut head.headers);
-    answer::decorate(ctx, &mut head.headers);
+    answer::complete(ctx, &mut head.headers);
     head
 }
 

@@ -96,7 +96,17 @@ impl Exchange {
         }
     }
 
-    /// Sends the request and waits for the head of the answer, of which only the headers are kept that `is_wanted` names.
+    /// Sends as much of the request as the connection takes now.
+    pub async fn send(&mut self) {
+        poll_fn(|context| {
+            self.poll_send(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Sends what is left of the request and waits for the head of the answer, of which only the headers are kept that
+    /// `is_wanted` names.
     ///
     /// An upstream may answer before it has read the whole request; the rest is then sent while its answer is read.
     ///

@@ -33,7 +33,7 @@ pub enum Outcome {
     Open,
     /// The answer is there whole; to send it needs no proxy.
     Ready(Head, Bytes),
-    /// A stream has content; to move it on needs no proxy. The client has its beginning, or gets it with this.
+    /// A stream was let go; to move it on needs no proxy. The client has its beginning, or gets it with this.
     Running(Box<Exchange>, Option<Beginning>),
 }
 
@@ -43,6 +43,8 @@ pub struct Beginning {
     pub head: ResponseHeader,
     /// The same.
     pub data: Bytes,
+    /// What was read behind it and has not been shown.
+    pub unseen: Option<Piece>,
 }
 
 /// Makes the first attempt.
@@ -153,6 +155,16 @@ async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) ->
         write(session, vec![HttpTask::Header(Box::new(head), true)]).await?;
         return Ok(Outcome::Answered);
     }
+    let needs_proxy = is_compressed || !ctx.cell.is_alone();
+    if !needs_proxy && observe::is_running(ctx) {
+        // What came with the head leaves with it.
+        let unseen = match exchange.has_read() {
+            true => Some(forward::unless_client_leaves(session, exchange.piece()).await??),
+            false => None,
+        };
+        let beginning = Beginning { head, data: Bytes::new(), unseen };
+        return Ok(Outcome::Running(Box::new(exchange), Some(beginning)));
+    }
     let mut head = Some(head);
     if !exchange.has_read() && !is_whole(ctx) {
         write(session, tasks(head.take(), None, false)).await?;
@@ -181,9 +193,9 @@ async fn answer(session: &mut Session, ctx: &mut Ctx, mut exchange: Exchange) ->
             ctx.cell.with_clock(Clock::hear);
             continue;
         }
-        let needs_no_proxy = observe::is_running(ctx) && !is_compressed && ctx.cell.is_alone();
+        let needs_no_proxy = !needs_proxy && observe::is_running(ctx);
         if needs_no_proxy && let Some(head) = head.take() {
-            let beginning = Beginning { head, data: data.unwrap_or_default() };
+            let beginning = Beginning { head, data: data.unwrap_or_default(), unseen: None };
             return Ok(Outcome::Running(Box::new(exchange), Some(beginning)));
         }
         write(session, tasks(head.take(), Some(data), false)).await?;

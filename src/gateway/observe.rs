@@ -282,9 +282,9 @@ fn is_announcing(ctx: &Ctx) -> bool {
     matches!(&ctx.answer, Answer::Events(stream) if stream.is_announcing())
 }
 
-/// Whether the answer is a stream that has content, and more to say.
+/// Whether the answer is a stream that was let go, and has more to say: its head is not held, or its content has come.
 pub fn is_running(ctx: &Ctx) -> bool {
-    matches!(&ctx.answer, Answer::Events(stream) if !stream.is_announcing() && !stream.is_done()) && ctx.end.is_empty()
+    matches!(&ctx.answer, Answer::Events(stream) if !stream.is_done()) && ctx.head_at.is_some() && ctx.end.is_empty()
 }
 
 /// Shows one read of a stream, `end` as in [`Stream::pass`]; also whether what is waited for has changed.

@@ -1,7 +1,7 @@
 //! A running stream after the walk of its request has ended: frames are read from the upstream, shown, and written to the client
 //! in one step, until the stream ends.
 //!
-//! Nothing can make a stream start anew once it has content, so nothing of what a request may still need is kept: the
+//! Nothing can make a stream start anew once it has been let go, so nothing of what a request may still need is kept: the
 //! session, the request's head and body are gone, and what is left is this, in the task of the connection. Only for
 //! HTTP/1.1 on both sides.
 
@@ -78,7 +78,8 @@ enum Event {
 }
 
 impl Relay {
-    /// Takes over a stream of which the client has got `bytes_out` bytes, or nothing where there is a `beginning`.
+    /// Takes over a stream that was let go, of which the client has got `bytes_out` bytes, or nothing where there is a
+    /// `beginning`.
     pub fn new(ctx: Box<Ctx>, exchange: Box<Exchange>, beginning: Option<Beginning>, bytes_out: u64) -> Self {
         Relay {
             ctx,
@@ -95,16 +96,22 @@ impl Relay {
 
     /// Sends the beginning, as much of it as the client takes now: whatever else is to be done can be done behind it.
     pub async fn begin(&mut self, connection: &mut Connection) {
-        let Some(Beginning { head, data }) = self.beginning.take() else { return };
-        let room = data.len() + CHUNK_FRAMING_BYTES_MAX;
-        self.unsent.bytes = head::text(head.status, &head.headers, Some(connection.keeps_alive()), room);
-        self.send(&data);
-        poll_fn(|context| {
-            // What cannot be sent now is sent, or found to be lost, when the stream is moved on.
-            let _ = self.poll_send(context, connection);
-            Poll::Ready(())
-        })
-        .await;
+        if let Some(Beginning { head, data, unseen }) = self.beginning.take() {
+            let read = unseen.as_ref().map_or(0, |piece| piece.data.len());
+            let room = data.len() + read + CHUNK_FRAMING_BYTES_MAX;
+            self.unsent.bytes = head::text(head.status, &head.headers, Some(connection.keeps_alive()), room);
+            self.send(&data);
+            if let Some(piece) = unseen {
+                self.pass(piece);
+            }
+            poll_fn(|context| {
+                // What cannot be sent now is sent, or found to be lost, when the stream is moved on.
+                let _ = self.poll_send(context, connection);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        self.ctx.forget_body();
     }
 
     /// Moves the stream that has begun to its end, and settles the request; whether the client has got all of it.
@@ -201,6 +208,9 @@ impl Relay {
             Err(panic) => return self.part(&panic),
         };
         self.is_changed |= is_changed;
+        if !passed.bytes.is_empty() || passed.last_words.is_some() {
+            self.ctx.first_byte_at.get_or_insert(self.heard.into_std());
+        }
         match passed.last_words {
             None => self.send(&passed.bytes),
             Some(last) => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use nanogate::standin::{End, Frame, Outcome, Step};
+use nanogate::standin::{End, Frame, Outcome, Script, Step};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -13,8 +14,8 @@ use crate::support::gateway::{Gateway, config};
 use crate::support::raw::{self, Client, Ending};
 use crate::support::standin;
 use crate::traffic::{
-    CHAT, SHOWN, access_line, chat_stream, delta, file, finish, gateway, metric, metric_becomes, post, posted, shown,
-    until, with,
+    CHAT, SHOWN, access_line, chat, chat_stream, completion, delta, file, finish, gateway, metric, metric_becomes,
+    post, posted, renamed, shown, until, with,
 };
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -290,4 +291,34 @@ async fn a_client_that_wants_its_connection_closed_gets_the_whole_stream_first()
     let expected = shown(&delta("a")).repeat(20) + &shown(&finish()) + DONE;
     assert_eq!((answer.text(), answer.ending), (expected, Ending::Complete));
     assert!(client.try_head().await.unwrap().is_none(), "the connection ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_leaves_nothing_to_the_next() {
+    let document = completion("whole");
+    let whole = || Step::json(200, document.clone()).header("x-request-id", "of-the-upstream");
+    let stream = || Step::sse([Frame::from(delta("a")), Frame::from(finish())]);
+    // What the hooks are given serves one request after the other; only some of them use more of it than its wrapper.
+    let steps =
+        [whole().gzip(), whole(), stream().gzip(), stream(), Step::json(404, json!({})), stream(), whole().gzip()];
+    let expected = [true, true, false, false, true, false, true];
+    let upstream = standin(Script::steps([steps.clone(), steps].concat())).await;
+    let gateway = gateway(&upstream, "", "").await;
+    let (plain, streamed) = (renamed(&document.to_string()), shown(&delta("a")) + &shown(&finish()) + DONE);
+    let mut client = Client::connect(gateway.address()).await;
+    for (place, is_whole) in expected.into_iter().cycle().take(14).enumerate() {
+        let body = if is_whole { chat() } else { chat_stream() };
+        let answer = client.ask(raw::post(CHAT, body.to_string().as_bytes())).await;
+        assert_eq!(answer.ending, Ending::Complete, "{place}");
+        assert_eq!(answer.header("content-encoding"), None, "{place}");
+        if place % 7 == 4 {
+            assert_eq!(answer.status, 404, "{place}");
+            continue;
+        }
+        assert_eq!((answer.status, answer.text()), (200, if is_whole { &plain } else { &streamed }.clone()), "{place}");
+        // The upstream's own name for the request stands instead of the gateway's, not beside it.
+        let ids = answer.head.headers.iter().filter(|(name, _)| name == "x-request-id").map(|(_, id)| id.as_str());
+        let ids: Vec<&str> = ids.collect();
+        assert_eq!((ids.len(), ids[0] == "of-the-upstream"), (1, is_whole), "{place}: {ids:?}");
+    }
 }

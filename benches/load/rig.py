@@ -90,17 +90,41 @@ class Server:
             self.process.wait()
 
 
-def client(port, kind, **settings):
+def client(port, kind, cores=None, **settings):
     command = [BIN / "examples/load", "client", f"127.0.0.1:{port}", kind, f"key={KEY}"]
     command += [f"{name}={value}" for name, value in settings.items()]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                          preexec_fn=lambda: os.sched_setaffinity(0, LOAD_CORES))
+                          preexec_fn=lambda: os.sched_setaffinity(0, cores or LOAD_CORES))
     if done.returncode:
         raise SystemExit(done.stderr)
     seen = json.loads(done.stdout)
     if seen["failed"]:
         raise Refused(f"{seen['failed']} requests failed: {seen['failure']}")
     return seen
+
+
+# Where the kernel's controller of processor time takes single threads (its first version).
+CPU_GROUPS = pathlib.Path("/sys/fs/cgroup/cpu")
+
+
+@contextlib.contextmanager
+def rationed(server, name, share):
+    """Gives each thread of this name so much of a core and no more, where there is a share, and stops the server in the end."""
+    groups = []
+    try:
+        for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir():
+            if not share or (task / "comm").read_text().strip() != name:
+                continue
+            groups.append(CPU_GROUPS / f"nanogate-bench-{task.name}")
+            groups[-1].mkdir()
+            for file, value in [("cpu.cfs_period_us", 10_000), ("cpu.cfs_quota_us", int(10_000 * share)), ("cpu.shares", 100_000), ("tasks", task.name)]:
+                (groups[-1] / file).write_text(str(value))
+        yield
+    finally:
+        server.stop()
+        for group in groups:
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
 
 class Refused(Exception):
@@ -181,9 +205,9 @@ def syscalls(server, seconds=1):
     return {name: round(count, 2) for name, count in found.items() if count >= 0.05}
 
 
-def start_upstream(folder, *more):
+def start_upstream(folder, *more, cores=None):
     port = free_port()
-    return Server("upstream", [BIN / "examples/load", "upstream", port, *more], port, folder, cores=LOAD_CORES)
+    return Server("upstream", [BIN / "examples/load", "upstream", port, *more], port, folder, cores=cores or LOAD_CORES)
 
 
 def spent(server, work):

@@ -21,8 +21,9 @@ use std::io::Cursor;
 use std::pin::pin;
 use std::sync::Arc;
 
-/// So many sessions a thread keeps for requests to come.
-const SPARE_MAX: usize = 16;
+/// So many sessions a thread keeps for requests to come. Requests take and put back in turns, so a few do; more, made in a
+/// burst, would keep pages all over the heap from being given back.
+const SPARE_MAX: usize = 2;
 
 tokio::task_local! {
     /// The record of a request that goes on in the proxy.

@@ -316,28 +316,6 @@ enum Event {
     Alarm(clock::Event),
 }
 
-/// A session that holds no wrapper: nobody may ask it anything.
-pub fn hollow() -> ServerSession {
-    ServerSession::new_custom(Box::new(()))
-}
-
-/// Has a hollow session hold a wrapper.
-pub fn fill(session: &mut ServerSession, wrapper: Replay) {
-    hold(session, Box::new(wrapper));
-}
-
-/// Makes a session hollow; its wrapper gives back who speaks to the client.
-pub fn empty(session: &mut ServerSession) {
-    hold(session, Box::new(()));
-}
-
-fn hold(session: &mut ServerSession, custom: Box<dyn Session>) {
-    match session.as_custom_mut() {
-        Some(held) => *held = custom,
-        None => *session = ServerSession::new_custom(custom),
-    }
-}
-
 impl Drop for Replay {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {

@@ -8,10 +8,11 @@ use super::ctx::Ctx;
 use super::direct::{self, Outcome};
 use super::front::Proxy;
 use super::relay::Relay;
-use super::replay::{self, Replay};
+use super::replay::Replay;
 use super::rest::Ready;
 use super::{Gateway, guard};
 use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::compression::ResponseCompressionCtx;
 use pingora_core::server::ShutdownWatch;
 use pingora_error::{Error, Result};
@@ -83,19 +84,16 @@ pub async fn run(
 /// The session that hooks are given. Most requests use nothing of it but the wrapper it holds: so it serves one after the
 /// other.
 fn session(wrapper: Replay) -> Box<Session> {
-    let mut session = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
-        // The only way to make one begins with a connection; this one is never used.
-        let mut session = Session::new_h1(Box::new(Cursor::new(Vec::new())));
-        *session.downstream_session = replay::hollow();
-        Box::new(session)
-    });
-    replay::fill(&mut session.downstream_session, wrapper);
+    // The only way to make one begins with a connection; this one is never used.
+    let new = || Box::new(Session::new_h1(Box::new(Cursor::new(Vec::new()))));
+    let mut session = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(new);
+    *session.downstream_session = ServerSession::new_custom(Box::new(wrapper));
     session
 }
 
 /// Keeps a session for other requests, and lets its wrapper go. Only where nothing else of it was used but its inflating.
 fn put_back(mut session: Box<Session>) {
-    replay::empty(&mut session.downstream_session);
+    *session.downstream_session = ServerSession::new_custom(Box::new(()));
     session.upstream_compression = ResponseCompressionCtx::new(0, false, false);
     SPARE.with_borrow_mut(|spare| {
         if spare.len() < SPARE_MAX {

@@ -11,6 +11,7 @@ use super::cell::Cell;
 use super::clock::within;
 use super::ctx::Ctx;
 use super::finish::Visit;
+use super::proxy::LazyProxy;
 use super::relay::Relay;
 use super::replay::{Inner, Replay};
 use super::walk::{self, Rest};
@@ -20,27 +21,21 @@ use crate::api::render;
 use crate::downstream::connection::Connection;
 use crate::downstream::head::Fault;
 use crate::snapshot::{Arriving, Live};
-use crate::upstream::connector::PoolingConnector;
 use crate::upstream::head::decimal;
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream, l4};
+use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{Fds, ListenFds, ShutdownWatch};
-use pingora_core::services::Service;
-use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
-use std::future::Future;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, IntoRawFd};
-use std::pin::{Pin, pin};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
 
 /// After an answer that came before the end of the body, the rest is thrown away for at most so long, so that the
 /// client can read the answer before the connection is reset.
@@ -49,75 +44,26 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// A connection that was accepted just before the drain may still send its first head for so long.
 const FIRST_HEAD_MAX: Duration = Duration::from_millis(500);
 
-/// A connection to this process itself is there at once.
-const PROXY_MAX: Duration = Duration::from_secs(5);
-
 /// What a client that speaks HTTP/2 begins with (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// The proxy behind the door.
-pub type Proxy = HttpProxy<Gateway, PoolingConnector>;
-
-/// What Pingora waits for when it has handed a connection over.
-type Handed = Pin<Box<dyn Future<Output = Option<Stream>> + Send>>;
 
 /// Serves connections.
 pub struct Front {
     gateway: Gateway,
-    proxy: Arc<Proxy>,
+    proxy: LazyProxy,
     live: Arc<Live>,
     options: HttpServerOptions,
 }
 
-/// The proxy, to call it without a service.
-///
-/// One with a connector of its own is to be had only as a service, which gives it to a function together with each
-/// connection, if it is told that all of them are of a custom protocol. So one connection is made here, to ourselves.
-fn proxy(conf: &Arc<ServerConf>, live: &Arc<Live>) -> io::Result<Arc<Proxy>> {
-    const NAME: &str = "proxy";
-    let mut options = HttpServerOptions::default();
-    options.force_custom = true;
-    let connector = PoolingConnector::new(Arc::clone(&live.dialer), Arc::clone(&live.pool));
-    let (giving, mut given) = mpsc::channel(1);
-    let give = move |proxy, _, _: &ShutdownWatch| {
-        // One is enough.
-        let _ = giving.try_send(proxy);
-        Box::pin(std::future::ready(None)) as Handed
-    };
-    let builder = ProxyServiceBuilder::new(conf, Gateway::new(Arc::clone(live))).server_options(options);
-    let mut service = builder.custom(connector, Arc::new(give)).build();
-    service.add_tcp(NAME);
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let mut sockets = Fds::new();
-    sockets.add(NAME.to_owned(), listener.into_raw_fd());
-    let sockets: ListenFds = Arc::new(sockets.into());
-    let (_running, shutdown) = watch::channel(false);
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let taken = async {
-            let _connection = TcpStream::connect(address).await?;
-            given.recv().await.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-        };
-        tokio::select! {
-            taken = taken => taken,
-            () = service.start_service(Some(sockets), shutdown, 1) => Err(io::ErrorKind::UnexpectedEof.into()),
-            () = tokio::time::sleep(PROXY_MAX) => Err(io::ErrorKind::TimedOut.into()),
-        }
-    })
-}
-
 impl Front {
     /// Puts the door before a proxy.
-    ///
-    /// # Errors
-    /// When this process cannot connect to itself.
-    pub fn open(conf: &Arc<ServerConf>, live: &Arc<Live>) -> io::Result<Self> {
+    pub fn new(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Self {
         // Pingora gets those connections alone that begin with HTTP/2.
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         let gateway = Gateway::new(Arc::clone(live));
-        Ok(Front { gateway, proxy: proxy(conf, live)?, live: Arc::clone(live), options })
+        let proxy = LazyProxy::new(Arc::clone(conf), Arc::clone(live));
+        Front { gateway, proxy, live: Arc::clone(live), options }
     }
 
     /// Counts a connection that has been accepted, until its first request is counted.

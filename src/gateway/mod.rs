@@ -24,6 +24,7 @@ mod likeness;
 mod names;
 mod observe;
 mod outgoing;
+mod proxy;
 mod recover;
 mod relay;
 mod replay;

@@ -6,7 +6,7 @@
 
 use super::ctx::Ctx;
 use super::direct::{self, Outcome};
-use super::front::Proxy;
+use super::proxy::LazyProxy;
 use super::relay::Relay;
 use super::replay::Replay;
 use super::rest::Ready;
@@ -20,7 +20,6 @@ use pingora_proxy::{ProxyHttp, Session};
 use std::cell::{Cell, RefCell};
 use std::io::Cursor;
 use std::pin::pin;
-use std::sync::Arc;
 
 /// So many sessions a thread keeps for requests to come. Requests take and put back in turns, so a few do; more, made in a
 /// burst, would keep pages all over the heap from being given back.
@@ -53,7 +52,7 @@ pub fn begun() -> Option<Box<Ctx>> {
 /// Walks a request to the end of its first attempt, and has the proxy make any other; what is left then needs no session.
 pub async fn run(
     gateway: &Gateway,
-    proxy: &Arc<Proxy>,
+    proxy: &LazyProxy,
     wrapper: Replay,
     mut ctx: Box<Ctx>,
     shutdown: &ShutdownWatch,
@@ -69,11 +68,14 @@ pub async fn run(
             put_back(session);
             return Some(Rest::Stream(Box::new(Relay::new(ctx, exchange, beginning, bytes_out))));
         }
-        Ok(Outcome::Open) => {
-            let begun = Cell::new(Some(ctx));
-            BEGUN.scope(begun, proxy.process_new_http(*session.downstream_session, shutdown)).await;
-            return None;
-        }
+        Ok(Outcome::Open) => match Box::pin(proxy.get()).await {
+            Ok(proxy) => {
+                let begun = Cell::new(Some(ctx));
+                BEGUN.scope(begun, proxy.process_new_http(*session.downstream_session, shutdown)).await;
+                return None;
+            }
+            Err(cause) => Some(cause),
+        },
         Ok(Outcome::Answered) => None,
         Err(cause) => Some(cause),
     };

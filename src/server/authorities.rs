@@ -3,6 +3,7 @@
 //! Pingora takes one file, which replaces the system's authorities: a private authority for one upstream would shut
 //! out every public one. So both are written into one file in memory, which needs no folder to be writable.
 
+use crate::config::Config;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
@@ -29,13 +31,8 @@ impl Authorities {
         if own.is_empty() {
             return Err("it holds no PEM certificate".to_owned());
         }
-        let system = rustls_native_certs::load_native_certs().unwrap_or_else(|cause| {
-            log::warn!(
-                "the system's certificate authorities cannot be read ({cause}): only those of {} are trusted",
-                path.display()
-            );
-            Vec::new()
-        });
+        let system =
+            rustls_native_certs::load_native_certs().map_err(|cause| format!("beside them, the system's: {cause}"))?;
         let memory = memfd_create("authorities", MFdFlags::MFD_CLOEXEC).map_err(|cause| cause.to_string())?;
         let mut file = File::from(memory);
         for certificate in own.iter().chain(&system) {
@@ -48,6 +45,28 @@ impl Authorities {
     pub fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.file.as_raw_fd())
     }
+}
+
+/// Whether any upstream is behind TLS.
+pub fn are_needed(config: &Config) -> bool {
+    config.deployments.iter().any(|deployment| deployment.base.tls)
+}
+
+/// Whether the system's authorities can be read, where upstreams are behind TLS or somebody has named files of them. Pingora
+/// takes that for granted when it makes a connector.
+///
+/// # Errors
+/// A fragment: they cannot be read, or one of them is none.
+pub fn check(config: &Config) -> Result<(), String> {
+    let are_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| std::env::var_os(name).is_some());
+    if !are_named && !are_needed(config) {
+        return Ok(());
+    }
+    let mut store = RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().map_err(|cause| cause.to_string())? {
+        store.add(certificate).map_err(|cause| cause.to_string())?;
+    }
+    Ok(())
 }
 
 /// RFC 7468, with lines of 64 characters.

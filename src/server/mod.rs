@@ -68,8 +68,8 @@ pub enum StartError {
     Signals(std::io::Error),
     /// The file of certificate authorities is not one.
     Authorities(PathBuf, String),
-    /// The proxy cannot be made.
-    Proxy(std::io::Error),
+    /// The system's certificate authorities cannot be read.
+    SystemAuthorities(String),
     /// Deployments that cannot be built, a sentence each.
     Deployments(Vec<String>),
 }
@@ -79,7 +79,9 @@ impl fmt::Display for StartError {
         match self {
             StartError::Listen(address, cause) => write!(out, "cannot listen on {address}: {cause}"),
             StartError::Signals(cause) => write!(out, "cannot watch signals: {cause}"),
-            StartError::Proxy(cause) => write!(out, "cannot connect to itself over 127.0.0.1: {cause}"),
+            StartError::SystemAuthorities(cause) => {
+                write!(out, "cannot read the system's certificate authorities (SSL_CERT_FILE, SSL_CERT_DIR): {cause}")
+            }
             StartError::Authorities(path, cause) => {
                 write!(out, "cannot read certificate authorities from {}: {cause}", path.display())
             }
@@ -91,8 +93,8 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::Listen(_, cause) | StartError::Signals(cause) | StartError::Proxy(cause) => Some(cause),
-            StartError::Authorities(..) | StartError::Deployments(_) => None,
+            StartError::Listen(_, cause) | StartError::Signals(cause) => Some(cause),
+            StartError::Authorities(..) | StartError::SystemAuthorities(_) | StartError::Deployments(_) => None,
         }
     }
 }
@@ -110,6 +112,8 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
         TcpListener::bind(address).map_err(refused(address))?;
     }
     let (signals, ended) = drain::watch().map_err(StartError::Signals)?;
+    authorities::check(&config).map_err(StartError::SystemAuthorities)?;
+    let has_use = authorities::are_needed(&config);
     let own_authorities = config.gateway.upstream_ca_file.clone();
     let authorities =
         own_authorities.map(|path| Authorities::with(&path).map_err(|cause| StartError::Authorities(path, cause)));
@@ -121,9 +125,12 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
     let snapshot = Snapshot::build(config, &directory, None).map_err(StartError::Deployments)?;
     let models = snapshot.deployments.len();
     let dialer = Dialer::new(settings.ca_file.clone());
+    if has_use {
+        dialer.prepare();
+    }
     let pool = Pool::new(POOL_PER_THREAD * options.threads);
     let live = Arc::new(Live::new(snapshot, directory, dialer, pool));
-    let server = assemble(settings, &live, options, socket)?;
+    let server = assemble(settings, &live, options, socket);
     let phases = server.watch_execution_phase();
     log::info!("serving {models} deployments on http://{}, {}", options.listen, admin_words(options.admin));
     if options.upgrade_from.is_some() {
@@ -150,19 +157,14 @@ fn conf(config: &Config, threads: usize) -> ServerConf {
     }
 }
 
-fn assemble(
-    mut settings: ServerConf,
-    live: &Arc<Live>,
-    options: &Options,
-    socket: Option<Socket>,
-) -> Result<Server, StartError> {
+fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options, socket: Option<Socket>) -> Server {
     let opt = Opt { upgrade: options.upgrade_from.is_some(), ..Opt::default() };
     if let Some(socket) = &options.upgrade_from {
         settings.upgrade_sock = socket.display().to_string();
     }
     let mut server = Server::new_with_opt_and_conf(opt, settings);
     server.bootstrap();
-    let front = Front::open(&server.configuration, live).map_err(StartError::Proxy)?;
+    let front = Front::new(&server.configuration, live);
     server.add_service(Acceptor::new(Arc::new(front), options.listen, socket, options.threads));
     if let Some(address) = options.admin {
         let app = HttpServer::new_app(Admin::new(Arc::clone(live)));
@@ -177,7 +179,7 @@ fn assemble(
     server.add_service(background_service("names", names::Refresher::new(Arc::clone(live))));
     server.add_service(background_service("pool", Sweeper(Arc::clone(&live.pool))));
     server.add_service(background_service("memory", Returner::new(Arc::clone(live), options.threads)));
-    Ok(server)
+    server
 }
 
 /// Closes pooled connections that are of no use any more.

@@ -2,6 +2,7 @@
 //!
 //! Nothing of a request in flight changes. What only a new process can change is said, not ignored.
 
+use super::{StartError, authorities};
 use crate::config::{self, Config, Environment, GatewaySettings, Strictness};
 use crate::snapshot::{Live, Snapshot};
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ impl Reloader {
     async fn attempt(&self) -> Outcome {
         let (config, report) = config::load(&self.path, &self.environment, Strictness::Serve);
         let Some(config) = config else { return Outcome::Refused(report.to_string()) };
+        if let Err(cause) = authorities::check(&config) {
+            return Outcome::Refused(StartError::SystemAuthorities(cause).to_string());
+        }
         let fixed = self.fixed(&config);
         let (hash, models) = (config.source.hash.clone(), config.deployments.len());
         let snapshot = match Snapshot::build(config, &self.live.directory, Some(&self.live.snapshot())) {

@@ -32,13 +32,19 @@ const IDLE_MAX: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Dialer {
     ca_file: Option<String>,
-    connector: OnceLock<TransportConnector>,
+    /// For upstreams behind TLS.
+    trusting: OnceLock<TransportConnector>,
+    /// For those that are spoken to in the clear. It trusts nobody: the authorities take half a megabyte.
+    plain: OnceLock<TransportConnector>,
 }
+
+/// A PEM file without authorities.
+const NOBODY: &str = "/dev/null";
 
 impl Dialer {
     /// `ca_file` as the proxy has it: a PEM file in place of the system's authorities.
     pub fn new(ca_file: Option<String>) -> Self {
-        Dialer { ca_file, connector: OnceLock::new() }
+        Dialer { ca_file, ..Dialer::default() }
     }
 
     /// Sends a request over HTTP/1.1 and waits for the head of its answer. To give it up is to drop the future.
@@ -66,16 +72,25 @@ impl Dialer {
     /// # Errors
     /// Pingora's own.
     pub async fn connect(&self, peer: &HttpPeer) -> Result<Stream> {
-        self.connector().new_stream(peer).await
+        let connector =
+            if peer.is_tls() { self.trusting() } else { self.plain.get_or_init(|| connector(Some(NOBODY))) };
+        connector.new_stream(peer).await
     }
 
-    fn connector(&self) -> &TransportConnector {
-        self.connector.get_or_init(|| {
-            let mut options = ConnectorOptions::new(1);
-            options.ca_file.clone_from(&self.ca_file);
-            TransportConnector::new(Some(options))
-        })
+    /// Reads the authorities now, which the first connection behind TLS would have to wait for.
+    pub fn prepare(&self) {
+        self.trusting();
     }
+
+    fn trusting(&self) -> &TransportConnector {
+        self.trusting.get_or_init(|| connector(self.ca_file.as_deref()))
+    }
+}
+
+fn connector(ca_file: Option<&str>) -> TransportConnector {
+    let mut options = ConnectorOptions::new(1);
+    options.ca_file = ca_file.map(str::to_owned);
+    TransportConnector::new(Some(options))
 }
 
 /// Reads up to the end of the first head that is no interim one.

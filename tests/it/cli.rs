@@ -243,12 +243,15 @@ async fn authorities_that_cannot_be_read_are_told_in_a_sentence() {
     let glm = [("glm", "openai/zai-org/glm-4.7")];
     let garbage = folder_with("ca.pem", "this is no certificate\n");
     let file = garbage.path().join("ca.pem").display().to_string();
-    for path in ["/nonexistent/ca.pem", &file] {
-        let text = config(&base, &glm) + &format!("gateway_settings:\n  upstream_ca_file: \"{path}\"\n");
-        let folder = folder_with("config.yaml", &text);
+    let own = |path: &str| format!("gateway_settings:\n  upstream_ca_file: \"{path}\"\n");
+    let missing = "/nonexistent/ca.pem";
+    let cases = [(own(missing), None), (own(&file), None), (String::new(), Some(missing))];
+    for (settings, system) in cases {
+        let folder = folder_with("config.yaml", &(config(&base, &glm) + &settings));
         let port = free_port().to_string();
         let mut command = clean_command(folder.path());
         command.args(["--port", &port, "--host", "127.0.0.1", "--admin-port", "0"]);
+        command.envs(system.map(|path| ("SSL_CERT_FILE", path)));
         let mut process = Process::spawn(command);
         assert!(eventually(DEADLINE, || process.exited().is_some()).await, "nobody could be trusted: no start");
         assert!(process.wait_output("ca.pem").await, "the file is named");

@@ -36,6 +36,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use warden::Warden;
 
 /// Pooled upstream connections kept for each thread.
@@ -175,11 +176,32 @@ fn assemble(mut settings: ServerConf, live: &Arc<Live>, options: &Options, socke
     }
     let reloader = Reloader::new(Arc::clone(live), options.config_path.clone(), options.environment.clone());
     let warden = Warden::new(Arc::clone(live), Arc::new(reloader), options.listen.port());
-    server.add_service(background_service("warden", warden));
-    server.add_service(background_service("names", names::Refresher::new(Arc::clone(live))));
-    server.add_service(background_service("pool", Sweeper(Arc::clone(&live.pool))));
-    server.add_service(background_service("memory", Returner::new(Arc::clone(live), options.threads)));
+    let chores: [Chore; 4] = [
+        Arc::new(warden),
+        Arc::new(names::Refresher::new(Arc::clone(live))),
+        Arc::new(Sweeper(Arc::clone(&live.pool))),
+        Arc::new(Returner::new(Arc::clone(live), options.threads)),
+    ];
+    server.add_service(background_service("chores", Chores(chores)));
     server
+}
+
+type Chore = Arc<dyn BackgroundService + Send + Sync>;
+
+/// What goes on beside the requests, on one thread: four of them would have a stack, a heap and timers each.
+struct Chores([Chore; 4]);
+
+#[async_trait]
+impl BackgroundService for Chores {
+    async fn start(&self, shutdown: ShutdownWatch) {
+        // In tasks, so that one that panics takes no other with it.
+        let mut tasks = JoinSet::new();
+        for chore in &self.0 {
+            let (chore, shutdown) = (Arc::clone(chore), shutdown.clone());
+            tasks.spawn(async move { chore.start(shutdown).await });
+        }
+        while tasks.join_next().await.is_some() {}
+    }
 }
 
 /// Closes pooled connections that are of no use any more.

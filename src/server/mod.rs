@@ -154,6 +154,9 @@ fn conf(config: &Config, threads: usize) -> ServerConf {
         // Ended earlier, as soon as nothing is in flight.
         grace_period_seconds: Some(config.gateway.grace_period_ms / 1000 + 1),
         graceful_shutdown_timeout_seconds: Some(1),
+        // With nobody to take work from, a scheduler for one thread does: it needs no locks, and serves what comes together in its
+        // order, where the other takes the last first.
+        work_stealing: threads > 1,
         ..ServerConf::default()
     }
 }

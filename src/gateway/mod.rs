@@ -30,7 +30,7 @@ mod relay;
 mod replay;
 mod rest;
 pub mod stream;
-mod walk;
+pub(crate) mod walk;
 
 use crate::snapshot::Live;
 use crate::upstream::connector;

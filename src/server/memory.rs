@@ -6,6 +6,7 @@
 //! millisecond, when traffic has ended or much of it has, once more when the upstream connections that it left in the
 //! pool have gone, and when many streams have begun: to begin one takes more than to keep it.
 
+use crate::gateway::walk;
 use crate::snapshot::Live;
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
@@ -120,6 +121,7 @@ fn stir(round: u64) -> bool {
     if LOOKED.replace(round) == round {
         return false;
     }
+    walk::forget_spares();
     for _ in 0..ALLOCATIONS {
         drop(black_box(Vec::<u8>::with_capacity(black_box(BLOCK_BYTES))));
     }

@@ -17,6 +17,9 @@ pub const GATHER: Duration = Duration::from_millis(50);
 /// Lines are lost while so many bytes wait to be written.
 pub const WAITING_BYTES_MAX: usize = 1 << 20;
 
+/// So much room is kept for the next lines.
+const ROOM_BYTES: usize = 16 * 1024;
+
 /// The lines waiting for one sink; clones share them.
 #[derive(Clone)]
 pub struct Batch(Arc<Shared>);
@@ -31,6 +34,8 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     lines: String,
+    /// Room for the next lines while these are written.
+    room: String,
     lost: u64,
     started: bool,
     /// The second that `stamp` shows.
@@ -95,7 +100,8 @@ impl Shared {
         let mut sink = lock(&self.sink);
         let (mut lines, lost) = {
             let mut waiting = lock(&self.waiting);
-            (std::mem::take(&mut waiting.lines), std::mem::take(&mut waiting.lost))
+            let room = std::mem::take(&mut waiting.room);
+            (std::mem::replace(&mut waiting.lines, room), std::mem::take(&mut waiting.lost))
         };
         if lost > 0 {
             head(&mut lines, &stamp(Timestamp::now()), Level::Warn, module_path!());
@@ -103,6 +109,9 @@ impl Shared {
         }
         // Where the log cannot be written there is no place to say so.
         let _ = sink.write_all(lines.as_bytes()).and_then(|()| sink.flush());
+        lines.clear();
+        lines.shrink_to(ROOM_BYTES);
+        lock(&self.waiting).room = lines;
     }
 }
 

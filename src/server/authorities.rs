@@ -3,7 +3,7 @@
 //! Pingora takes one file, which replaces the system's authorities: a private authority for one upstream would shut
 //! out every public one. So both are written into one file in memory, which needs no folder to be writable.
 
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -57,8 +57,8 @@ pub fn are_needed(config: &Config) -> bool {
 ///
 /// # Errors
 /// A fragment: they cannot be read, or one of them is none.
-pub fn check(config: &Config) -> Result<(), String> {
-    let are_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| std::env::var_os(name).is_some());
+pub fn check(config: &Config, environment: &Environment) -> Result<(), String> {
+    let are_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| environment.get(name).is_some());
     if !are_named && !are_needed(config) {
         return Ok(());
     }

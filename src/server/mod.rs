@@ -113,7 +113,7 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
         TcpListener::bind(address).map_err(refused(address))?;
     }
     let (signals, ended) = drain::watch().map_err(StartError::Signals)?;
-    authorities::check(&config).map_err(StartError::SystemAuthorities)?;
+    authorities::check(&config, &options.environment).map_err(StartError::SystemAuthorities)?;
     let has_use = authorities::are_needed(&config);
     let own_authorities = config.gateway.upstream_ca_file.clone();
     let authorities =

@@ -21,21 +21,19 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// The system's authorities (SSL_CERT_FILE and SSL_CERT_DIR where they are set) and those of a PEM file.
+    /// Those of a PEM file beside the system's.
     ///
     /// # Errors
     /// A fragment: the file cannot be read, is no PEM, or holds no certificate.
-    pub fn with(path: &Path) -> Result<Self, String> {
+    pub fn with(path: &Path, system: &[CertificateDer<'static>]) -> Result<Self, String> {
         let own = CertificateDer::pem_file_iter(path).map_err(|cause| cause.to_string())?;
         let own: Vec<_> = own.collect::<Result<_, _>>().map_err(|cause| cause.to_string())?;
         if own.is_empty() {
             return Err("it holds no PEM certificate".to_owned());
         }
-        let system =
-            rustls_native_certs::load_native_certs().map_err(|cause| format!("beside them, the system's: {cause}"))?;
         let memory = memfd_create("authorities", MFdFlags::MFD_CLOEXEC).map_err(|cause| cause.to_string())?;
         let mut file = File::from(memory);
-        for certificate in own.iter().chain(&system) {
+        for certificate in own.iter().chain(system) {
             write_pem(&mut file, certificate).map_err(|cause| cause.to_string())?;
         }
         Ok(Authorities { file })
@@ -52,21 +50,23 @@ pub fn are_needed(config: &Config) -> bool {
     config.deployments.iter().any(|deployment| deployment.base.tls)
 }
 
-/// Whether the system's authorities can be read, where upstreams are behind TLS or somebody has named files of them. Pingora
-/// takes that for granted when it makes a connector.
+/// The system's authorities (SSL_CERT_FILE and SSL_CERT_DIR where they are set), each of them checked: Pingora takes it for
+/// granted that they can be read. None where nobody has use for them: no upstream is behind TLS, no others stand beside
+/// them, and nobody has named files of them.
 ///
 /// # Errors
 /// A fragment: they cannot be read, or one of them is none.
-pub fn check(config: &Config, environment: &Environment) -> Result<(), String> {
+pub fn of_system(config: &Config, environment: &Environment) -> Result<Vec<CertificateDer<'static>>, String> {
     let are_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| environment.get(name).is_some());
-    if !are_named && !are_needed(config) {
-        return Ok(());
+    if !are_named && !are_needed(config) && config.gateway.upstream_ca_file.is_none() {
+        return Ok(Vec::new());
     }
+    let system = rustls_native_certs::load_native_certs().map_err(|cause| cause.to_string())?;
     let mut store = RootCertStore::empty();
-    for certificate in rustls_native_certs::load_native_certs().map_err(|cause| cause.to_string())? {
-        store.add(certificate).map_err(|cause| cause.to_string())?;
+    for certificate in &system {
+        store.add(certificate.clone()).map_err(|cause| cause.to_string())?;
     }
-    Ok(())
+    Ok(system)
 }
 
 /// RFC 7468, with lines of 64 characters.

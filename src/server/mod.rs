@@ -113,12 +113,13 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
         TcpListener::bind(address).map_err(refused(address))?;
     }
     let (signals, ended) = drain::watch().map_err(StartError::Signals)?;
-    authorities::check(&config, &options.environment).map_err(StartError::SystemAuthorities)?;
+    let system = authorities::of_system(&config, &options.environment).map_err(StartError::SystemAuthorities)?;
     let has_use = authorities::are_needed(&config);
     let own_authorities = config.gateway.upstream_ca_file.clone();
-    let authorities =
-        own_authorities.map(|path| Authorities::with(&path).map_err(|cause| StartError::Authorities(path, cause)));
+    let authorities = own_authorities
+        .map(|path| Authorities::with(&path, &system).map_err(|cause| StartError::Authorities(path, cause)));
     let authorities = authorities.transpose()?;
+    drop(system);
     let directory = Directory::default();
     let mut settings = conf(&config, options.threads);
     settings.ca_file = authorities.as_ref().map(Authorities::path);

@@ -68,7 +68,7 @@ impl Reloader {
     async fn attempt(&self) -> Outcome {
         let (config, report) = config::load(&self.path, &self.environment, Strictness::Serve);
         let Some(config) = config else { return Outcome::Refused(report.to_string()) };
-        if let Err(cause) = authorities::check(&config, &self.environment) {
+        if let Err(cause) = authorities::of_system(&config, &self.environment) {
             return Outcome::Refused(StartError::SystemAuthorities(cause).to_string());
         }
         let fixed = self.fixed(&config);

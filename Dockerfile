@@ -6,15 +6,16 @@ RUN command -v cmake make cc >/dev/null || (apt-get update -qq && apt-get instal
 WORKDIR /src
 # Dependencies first: they are built again only when these files change.
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
-COPY deploy/binary deploy/nanogate.profdata.gz deploy/
-RUN mkdir -p src tests/it benches && touch src/lib.rs tests/it/main.rs benches/wire.rs && echo 'fn main() {}' > src/main.rs \
+COPY .cargo .cargo
+COPY deploy/binary deploy/rustc deploy/nanogate.profdata.gz deploy/nanogate.profdata.rustc deploy/
+RUN mkdir -p src tests/it benches && touch src/lib.rs tests/it/main.rs benches/rooms.rs && echo 'fn main() {}' > src/main.rs \
  && deploy/binary && rm -rf src
 COPY src src
 COPY conf conf
 RUN touch src/main.rs src/lib.rs && deploy/binary
 # glibc resolves names from its own code as long as it is asked for no other source than these two.
 RUN mkdir -p /root-of-image/app /root-of-image/etc/ssl/certs /root-of-image/usr/local/bin \
- && cp target/*/image/nanogate /root-of-image/usr/local/bin/ \
+ && cp target/image/release/nanogate /root-of-image/usr/local/bin/ \
  && cp /etc/ssl/certs/ca-certificates.crt /root-of-image/etc/ssl/certs/ \
  && cp conf/litellm_config.yaml /root-of-image/app/config.yaml \
  && printf 'nanogate:x:65532:65532::/nonexistent:/nonexistent\n' > /root-of-image/etc/passwd \

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Room and its layer; a room may name rooms of deeper layers only.
 const LAYERS: &[(&str, u8)] = &[
@@ -208,4 +209,22 @@ fn nothing_is_left_undone_and_nothing_panics_by_accident() {
         }
     }
     report(&faults);
+}
+
+/// The image builds the dependencies first, with empty sources in place of all that `Cargo.toml` names.
+#[test]
+fn the_dockerfile_makes_a_source_for_each_target() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dockerfile = fs::read_to_string(root.join("Dockerfile")).unwrap();
+    let step = dockerfile.split_once("RUN mkdir -p src").expect("a step that makes sources").1;
+    let makes_sources = step.split_once("&& deploy/binary").expect("and builds them").0.replace("\\\n", " ");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        fs::copy(root.join(name), folder.path().join(name)).unwrap();
+    }
+    let script = format!("mkdir -p src{makes_sources}");
+    assert!(Command::new("sh").args(["-euc", &script]).current_dir(&folder).status().unwrap().success(), "{script}");
+    let manifest = folder.path().join("Cargo.toml");
+    let read = Command::new(env!("CARGO")).args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"]).arg(manifest).output().unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
 }

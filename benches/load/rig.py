@@ -13,7 +13,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+# The examples: not guided by the profile, which is that of the gateway alone.
+TOOLS = TARGET / "plain/examples"
 KEY = "sk-load-not-a-real-key"
 # The server under test has one core for itself, load and upstream have the others.
 SERVER_CORE = {max(os.sched_getaffinity(0))}
@@ -91,7 +93,7 @@ class Server:
 
 
 def client(port, kind, cores=None, **settings):
-    command = [BIN / "examples/load", "client", f"127.0.0.1:{port}", kind, f"key={KEY}"]
+    command = [TOOLS / "load", "client", f"127.0.0.1:{port}", kind, f"key={KEY}"]
     command += [f"{name}={value}" for name, value in settings.items()]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
                           preexec_fn=lambda: os.sched_setaffinity(0, cores or LOAD_CORES))
@@ -161,7 +163,7 @@ def gateway(folder, upstream, name="nanogate", scheme="http", threads=1, env=Non
     port = free_port()
     config = pathlib.Path(folder, f"{name}.yaml")
     config.write_text(config_text.format(upstream=upstream, key=KEY, scheme=scheme))
-    command = [os.environ.get("NANOGATE") or BIN / "nanogate", "serve", "--config", config, "--host", "127.0.0.1", "--port", port, "--admin-port", free_port(), "--num_workers", threads]
+    command = [os.environ.get("NANOGATE") or TARGET / "release/nanogate", "serve", "--config", config, "--host", "127.0.0.1", "--port", port, "--admin-port", free_port(), "--num_workers", threads]
     return Server(name, command, port, folder, env, cores)
 
 
@@ -174,7 +176,7 @@ def nginx(folder, upstream):
 
 def bare(folder, upstream):
     port = free_port()
-    return Server("bare Pingora", [BIN / "examples/passthrough", port, f"127.0.0.1:{upstream}", 1], port, folder)
+    return Server("bare Pingora", [TOOLS / "passthrough", port, f"127.0.0.1:{upstream}", 1], port, folder)
 
 
 def litellm(folder, upstream):
@@ -207,7 +209,7 @@ def syscalls(server, seconds=1):
 
 def start_upstream(folder, *more, cores=None):
     port = free_port()
-    return Server("upstream", [BIN / "examples/load", "upstream", port, *more], port, folder, cores=cores or LOAD_CORES)
+    return Server("upstream", [TOOLS / "load", "upstream", port, *more], port, folder, cores=cores or LOAD_CORES)
 
 
 def spent(server, work):

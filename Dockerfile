@@ -7,7 +7,7 @@ WORKDIR /src
 # Dependencies first: they are built again only when these files change.
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY .cargo .cargo
-COPY deploy/binary deploy/rustc deploy/nanogate.profdata.gz deploy/nanogate.profdata.rustc deploy/
+COPY deploy/binary deploy/rustc deploy/nanogate.profdata.gz deploy/nanogate.profdata.rustc deploy/nanogate.order.gz deploy/
 RUN mkdir -p src tests/it benches && touch src/lib.rs tests/it/main.rs benches/rooms.rs && echo 'fn main() {}' > src/main.rs \
  && deploy/binary && rm -rf src
 COPY src src

@@ -225,6 +225,10 @@ fn the_dockerfile_makes_a_source_for_each_target() {
     let script = format!("mkdir -p src{makes_sources}");
     assert!(Command::new("sh").args(["-euc", &script]).current_dir(&folder).status().unwrap().success(), "{script}");
     let manifest = folder.path().join("Cargo.toml");
-    let read = Command::new(env!("CARGO")).args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"]).arg(manifest).output().unwrap();
+    let read = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"])
+        .arg(manifest)
+        .output()
+        .unwrap();
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
 }

@@ -224,11 +224,12 @@ fn the_dockerfile_makes_a_source_for_each_target() {
     }
     let script = format!("mkdir -p src{makes_sources}");
     assert!(Command::new("sh").args(["-euc", &script]).current_dir(&folder).status().unwrap().success(), "{script}");
-    let manifest = folder.path().join("Cargo.toml");
-    let read = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"])
-        .arg(manifest)
+    // Cargo looks for the sources only when it is about to build; so it is asked for something that is not there.
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--offline", "--locked", "--bin", "no-such-thing"])
+        .current_dir(&folder)
         .output()
         .unwrap();
-    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let said = String::from_utf8_lossy(&build.stderr);
+    assert!(said.contains("no bin target named"), "{said}");
 }

@@ -8,15 +8,26 @@ use crate::wire::head::{length, put_line, tokens};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use httpdate::HttpDate;
 use pingora_core::protocols::http::authority::validate_request_authority;
-use pingora_core::protocols::http::date::get_cached_date;
 use pingora_http::RequestHeader;
+use std::cell::Cell;
+use std::io::Write as _;
 use std::mem::MaybeUninit;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most header lines of a request.
 pub const HEADERS_MAX: usize = 256;
 /// Room for the head of a usual answer.
 const TEXT_BYTES_USUAL: usize = 1024;
+
+/// A date as heads have it (RFC 9110, section 5.6.7).
+type Date = [u8; 29];
+
+thread_local! {
+    /// The second that was last asked for, and its date. Pingora keeps one too, but in a new place of the heap each second.
+    static SHOWN: Cell<(u64, Date)> = const { Cell::new((u64::MAX, [0; 29])) };
+}
 
 /// What of a request's body has not been read.
 #[derive(Clone, Debug)]
@@ -141,10 +152,21 @@ pub fn text(status: StatusCode, headers: &HeaderMap, keeps_alive: Option<bool>, 
         put_line(name, value.as_bytes(), &mut text);
     }
     if let Some(keeps_alive) = keeps_alive {
-        put_line(&DATE, get_cached_date().as_bytes(), &mut text);
+        put_line(&DATE, &date(), &mut text);
         put_line(&CONNECTION, if keeps_alive { b"keep-alive" } else { b"close" }, &mut text);
     }
     text.extend_from_slice(b"\r\n");
+    text
+}
+
+fn date() -> Date {
+    let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (shown, mut text) = SHOWN.get();
+    if shown != second {
+        // It fits.
+        let _ = write!(&mut text[..], "{}", HttpDate::from(UNIX_EPOCH + Duration::from_secs(second)));
+        SHOWN.set((second, text));
+    }
     text
 }
 
@@ -158,6 +180,16 @@ mod tests {
 
     fn of(lines: &str) -> Result<Head, Fault> {
         read(&format!("POST /v1/chat HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n")).map(|head| head.expect("a whole head"))
+    }
+
+    #[test]
+    fn the_date_is_that_of_now() {
+        for _ in 0..2 {
+            let before = httpdate::fmt_http_date(SystemTime::now());
+            let shown = String::from_utf8(date().to_vec()).unwrap();
+            assert!([before, httpdate::fmt_http_date(SystemTime::now())].contains(&shown), "{shown}");
+            SHOWN.set((0, [b'?'; 29]));
+        }
     }
 
     #[test]

@@ -235,6 +235,11 @@ static FIXED: LazyLock<HashMap<String, &'static Endpoint>> = LazyLock::new(|| {
     table
 });
 
+/// Makes now what the first request would have to wait for.
+pub fn prepare() {
+    LazyLock::force(&FIXED);
+}
+
 /// Finds the endpoint of `path` (without its query) for `method`.
 ///
 /// # Errors

@@ -119,6 +119,11 @@ impl Nap {
     }
 }
 
+/// Starts the thread that all timers share, which the first one set would do.
+pub fn prepare() {
+    drop(pingora_timeout::timeout(NAP_MAX, std::future::ready(())));
+}
+
 /// Waits for a future for at most `limit`, on the same timers; none when it is over.
 ///
 /// The future comes pinned: by value it would lie in the caller's future twice, and be copied.

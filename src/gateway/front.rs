@@ -8,14 +8,16 @@
 use super::Gateway;
 use super::answer::head_of;
 use super::cell::Cell;
-use super::clock::within;
+use super::clock::{self, within};
 use super::ctx::Ctx;
 use super::finish::Visit;
+use super::likeness;
 use super::proxy::LazyProxy;
 use super::relay::Relay;
 use super::replay::{Inner, Replay};
 use super::walk::{self, Rest};
 use crate::api::dialect::Dialect;
+use crate::api::endpoint;
 use crate::api::error::{self, ApiError};
 use crate::api::render;
 use crate::downstream::connection::Connection;
@@ -58,6 +60,11 @@ pub struct Front {
 impl Front {
     /// Puts the door before a proxy.
     pub fn new(conf: &Arc<ServerConf>, live: &Arc<Live>) -> Self {
+        // Made with the first request, by the thread that serves it, what stays for good would keep the memory around it
+        // from being given back (server::memory), a page of the allocator's for each size.
+        endpoint::prepare();
+        likeness::prepare();
+        clock::prepare();
         // Pingora gets those connections alone that begin with HTTP/2.
         let mut options = HttpServerOptions::default();
         options.h2c = true;

@@ -23,6 +23,11 @@ const MISSES_MAX: u32 = 16;
 /// Searchers of the same.
 static SEARCHERS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| TEXT_MEMBERS.iter().map(Finder::new).collect());
 
+/// Makes now what the first stream would have to wait for.
+pub fn prepare() {
+    LazyLock::force(&SEARCHERS);
+}
+
 /// The frame that others are compared with.
 #[derive(Default)]
 pub struct Likeness {

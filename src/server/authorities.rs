@@ -45,9 +45,9 @@ impl Authorities {
     }
 }
 
-/// Whether any upstream is behind TLS.
-pub fn are_needed(config: &Config) -> bool {
-    config.deployments.iter().any(|deployment| deployment.base.tls)
+/// Whether any upstream is behind TLS, or any is not.
+pub fn has_upstreams(config: &Config, behind_tls: bool) -> bool {
+    config.deployments.iter().any(|deployment| deployment.base.tls == behind_tls)
 }
 
 /// The system's authorities (SSL_CERT_FILE and SSL_CERT_DIR where they are set), each of them checked: Pingora takes it for
@@ -58,7 +58,7 @@ pub fn are_needed(config: &Config) -> bool {
 /// A fragment: they cannot be read, or one of them is none.
 pub fn of_system(config: &Config, environment: &Environment) -> Result<Vec<CertificateDer<'static>>, String> {
     let are_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| environment.get(name).is_some());
-    if !are_named && !are_needed(config) && config.gateway.upstream_ca_file.is_none() {
+    if !are_named && !has_upstreams(config, true) && config.gateway.upstream_ca_file.is_none() {
         return Ok(Vec::new());
     }
     let system = rustls_native_certs::load_native_certs().map_err(|cause| cause.to_string())?;

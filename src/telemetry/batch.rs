@@ -37,17 +37,20 @@ struct Waiting {
     /// Room for the next lines while these are written.
     room: String,
     lost: u64,
-    started: bool,
     /// The second that `stamp` shows.
     second: i64,
     stamp: String,
 }
 
 impl Batch {
-    /// Lines for `sink`. The thread that writes them starts with the first.
+    /// Lines for `sink`, and the thread that writes them.
     pub fn new(sink: Box<dyn Write + Send>) -> Self {
-        let waiting = Mutex::new(Waiting::default());
-        Batch(Arc::new(Shared { waiting, arrived: Condvar::new(), sink: Mutex::new(sink) }))
+        let waiting = Mutex::new(Waiting { stamp: stamp(Timestamp::UNIX_EPOCH), ..Waiting::default() });
+        let shared = Arc::new(Shared { waiting, arrived: Condvar::new(), sink: Mutex::new(sink) });
+        let writing = Arc::clone(&shared);
+        // Without a thread the lines wait for `flush`, and are lost beyond the limit; requests go on.
+        let _ = std::thread::Builder::new().name("nanogate-log".into()).spawn(move || writing.write_on());
+        Batch(shared)
     }
 
     /// Adds a line in the form of the other log lines. Does not wait for the sink.
@@ -60,21 +63,17 @@ impl Batch {
         }
         if waiting.second != now.as_second() {
             waiting.second = now.as_second();
-            waiting.stamp = stamp(now);
+            waiting.stamp.clear();
+            let _ = write!(waiting.stamp, "{}", whole_second(now));
         }
         let first = waiting.lines.is_empty();
         let Waiting { lines, stamp, .. } = &mut *waiting;
         head(lines, stamp, record.level(), record.target());
         let _ = lines.write_fmt(*record.args());
         lines.push('\n');
-        let has_started = std::mem::replace(&mut waiting.started, true);
         // First: a thread that woke to find it locked would sleep again.
         drop(waiting);
-        if !has_started {
-            let shared = Arc::clone(&self.0);
-            // Without a thread the lines wait for `flush`, and are lost beyond the limit; requests go on.
-            let _ = std::thread::Builder::new().name("nanogate-log".into()).spawn(move || shared.write_on());
-        } else if first {
+        if first {
             self.0.arrived.notify_one();
         }
     }
@@ -130,7 +129,11 @@ fn head(lines: &mut String, stamp: &str, level: Level, target: &str) {
 }
 
 fn stamp(at: Timestamp) -> String {
-    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+    whole_second(at).to_string()
+}
+
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -72,18 +72,20 @@ impl Dialer {
     /// # Errors
     /// Pingora's own.
     pub async fn connect(&self, peer: &HttpPeer) -> Result<Stream> {
-        let connector =
-            if peer.is_tls() { self.trusting() } else { self.plain.get_or_init(|| connector(Some(NOBODY))) };
-        connector.new_stream(peer).await
+        self.connector(peer.is_tls()).new_stream(peer).await
     }
 
-    /// Reads the authorities now, which the first connection behind TLS would have to wait for.
-    pub fn prepare(&self) {
-        self.trusting();
+    /// Makes now what the first connection of a kind, behind TLS or in the clear, would have to wait for: the authorities
+    /// are read.
+    pub fn prepare(&self, behind_tls: bool) {
+        self.connector(behind_tls);
     }
 
-    fn trusting(&self) -> &TransportConnector {
-        self.trusting.get_or_init(|| connector(self.ca_file.as_deref()))
+    fn connector(&self, behind_tls: bool) -> &TransportConnector {
+        match behind_tls {
+            true => self.trusting.get_or_init(|| connector(self.ca_file.as_deref())),
+            false => self.plain.get_or_init(|| connector(Some(NOBODY))),
+        }
     }
 }
 

@@ -114,8 +114,6 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
     }
     let (signals, ended) = drain::watch().map_err(StartError::Signals)?;
     let system = authorities::of_system(&config, &options.environment).map_err(StartError::SystemAuthorities)?;
-    let has_upstreams = |behind_tls: &bool| authorities::has_upstreams(&config, *behind_tls);
-    let kinds: Vec<bool> = [true, false].into_iter().filter(has_upstreams).collect();
     let own_authorities = config.gateway.upstream_ca_file.clone();
     let authorities = own_authorities
         .map(|path| Authorities::with(&path, &system).map_err(|cause| StartError::Authorities(path, cause)));
@@ -128,8 +126,10 @@ pub fn serve(config: Config, options: &Options) -> Result<(), StartError> {
     let snapshot = Snapshot::build(config, &directory, None).map_err(StartError::Deployments)?;
     let models = snapshot.deployments.len();
     let dialer = Dialer::new(settings.ca_file.clone());
-    for behind_tls in kinds {
-        dialer.prepare(behind_tls);
+    for behind_tls in [true, false] {
+        if authorities::has_upstreams(&snapshot.config, behind_tls) {
+            dialer.prepare(behind_tls);
+        }
     }
     let pool = Pool::new(POOL_PER_THREAD * options.threads);
     let live = Arc::new(Live::new(snapshot, directory, dialer, pool));

@@ -63,6 +63,7 @@ impl Batch {
         }
         if waiting.second != now.as_second() {
             waiting.second = now.as_second();
+            // In its place: a new one would stay wherever a busy minute leaves it, and keep the memory around it.
             waiting.stamp.clear();
             let _ = write!(waiting.stamp, "{}", whole_second(now));
         }
